@@ -1,0 +1,2 @@
+//! The `bayeux` command.
+fn main() {}

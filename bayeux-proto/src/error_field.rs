@@ -1,0 +1,80 @@
+//! The `error` strings a server produces (section F), in one table.
+
+use bytestring::ByteString;
+
+/// One `error` value: `code:args:text` (rule F-1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErrorField {
+    code: u16,
+    args: ByteString,
+    text: &'static str,
+}
+
+impl ErrorField {
+    const fn plain(code: u16, text: &'static str) -> Self {
+        Self { code, args: ByteString::from_static(""), text }
+    }
+
+    /// F-10, F-11: `400::channel_missing`.
+    pub const CHANNEL_MISSING: Self = Self::plain(400, "channel_missing");
+    /// Z-1: `400::message_invalid`, a known field of a wrong type.
+    pub const MESSAGE_INVALID: Self = Self::plain(400, "message_invalid");
+    /// F-12: `402::session_unknown`.
+    pub const SESSION_UNKNOWN: Self = Self::plain(402, "session_unknown");
+    /// F-13: `403::handshake_denied`.
+    pub const HANDSHAKE_DENIED: Self = Self::plain(403, "handshake_denied");
+    /// F-14: `403::handshake_failed`.
+    pub const HANDSHAKE_FAILED: Self = Self::plain(403, "handshake_failed");
+    /// F-19: `403::subscribe_failed`.
+    pub const SUBSCRIBE_FAILED: Self = Self::plain(403, "subscribe_failed");
+    /// F-20: `403::unsubscribe_failed`.
+    pub const UNSUBSCRIBE_FAILED: Self = Self::plain(403, "unsubscribe_failed");
+    /// F-21: `403::subscription_missing`.
+    pub const SUBSCRIPTION_MISSING: Self = Self::plain(403, "subscription_missing");
+    /// F-22: `403::subscription_invalid`.
+    pub const SUBSCRIPTION_INVALID: Self = Self::plain(403, "subscription_invalid");
+    /// F-23: `404::message_deleted`.
+    pub const MESSAGE_DELETED: Self = Self::plain(404, "message_deleted");
+    /// F-24: `405::channel_invalid`.
+    pub const CHANNEL_INVALID: Self = Self::plain(405, "channel_invalid");
+    /// F-25: `405::message_id_invalid`.
+    pub const MESSAGE_ID_INVALID: Self = Self::plain(405, "message_id_invalid");
+    /// F-30: the reason given where a policy refused.
+    pub const BY_POLICY: &'static str = "denied_by_security_policy";
+
+    /// F-15: `403:<reason>:channel_create_denied`, a publish to a channel that may not be created.
+    pub fn channel_create_denied(reason: impl Into<ByteString>) -> Self {
+        Self { code: 403, args: reason.into(), text: "channel_create_denied" }
+    }
+
+    /// F-16: `403:<reason>:publish_denied`.
+    pub fn publish_denied(reason: impl Into<ByteString>) -> Self {
+        Self { code: 403, args: reason.into(), text: "publish_denied" }
+    }
+
+    /// F-17: `403:<reason>:create_denied`, a subscribe to a channel that may not be created.
+    pub fn create_denied(reason: impl Into<ByteString>) -> Self {
+        Self { code: 403, args: reason.into(), text: "create_denied" }
+    }
+
+    /// F-18: `403:<reason>:subscribe_denied`.
+    pub fn subscribe_denied(reason: impl Into<ByteString>) -> Self {
+        Self { code: 403, args: reason.into(), text: "subscribe_denied" }
+    }
+
+    /// An error of the application's own: `code:args:text`.
+    pub fn custom(code: u16, args: impl Into<ByteString>, text: &'static str) -> Self {
+        Self { code, args: args.into(), text }
+    }
+
+    /// The three-digit code.
+    pub fn code(&self) -> u16 {
+        self.code
+    }
+}
+
+impl std::fmt::Display for ErrorField {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:03}:{}:{}", self.code, self.args, self.text)
+    }
+}

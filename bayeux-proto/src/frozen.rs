@@ -1,0 +1,116 @@
+//! Events: what subscribers receive, encoded once for all of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+
+use crate::json::RawJson;
+use crate::message::{Message, MessageId};
+
+/// How an event may wait (rule Q-30).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lazy {
+    /// Not at all.
+    No,
+    /// Up to the session's `maxLazyTimeout`.
+    Yes,
+    /// Up to the channel's own `lazyTimeout`.
+    Within(Duration),
+}
+
+/// A message to subscribers before it is encoded: still open to change (rule G-12).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Event {
+    /// The normalised channel (rule Z-15).
+    pub channel: ByteString,
+    /// Only what the application set: broadcasts have none (rule M-13).
+    pub id: Option<MessageId>,
+    /// The payload; `None` leaves the key out, which only the server's own meta messages may do (rule P-3).
+    pub data: Option<RawJson>,
+    /// `successful`, for remote-call results and the server's disconnect (rules R-4, D-10).
+    pub successful: Option<bool>,
+    /// Extension data.
+    pub ext: Option<RawJson>,
+    /// Other fields, as (key as written with its quotes, value).
+    pub fields: Vec<(ByteString, RawJson)>,
+    /// How it may wait.
+    pub lazy: Lazy,
+}
+
+impl Event {
+    /// An event with a payload and nothing else.
+    pub fn new(channel: impl Into<ByteString>, data: RawJson) -> Self {
+        Self {
+            channel: channel.into(),
+            id: None,
+            data: Some(data),
+            successful: None,
+            ext: None,
+            fields: Vec::new(),
+            lazy: Lazy::No,
+        }
+    }
+
+    /// The event that a client's publish to the normalised `channel` becomes.
+    ///
+    /// `clientId` and `id` are gone (rules M-13, M-14), missing `data` became `null` (rule P-3), and fields that would
+    /// mislead receivers are dropped: `advice`, `successful`, `error`, `subscription`, `connectionType`,
+    /// `supportedConnectionTypes` (rule Z-3). `ext`, `timestamp` and unknown fields stay (rule M-4).
+    pub fn from_publish(channel: ByteString, message: Message) -> Self {
+        let _ = (channel, message);
+        todo!()
+    }
+
+    /// Encodes it, once and for good (rule Q-24). Copies what it needs, so that the request's buffer can go.
+    pub fn freeze(&self) -> Frozen {
+        todo!()
+    }
+}
+
+/// An encoded event: one reference-counted pointer, the same bytes for every recipient (rule Q-24).
+#[derive(Debug, Clone)]
+pub struct Frozen(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// `[{…}]`
+    array: Bytes,
+    channel: ByteString,
+    lazy: Lazy,
+}
+
+impl Frozen {
+    /// The event as a whole envelope, `[{…}]`.
+    pub fn as_array(&self) -> &Bytes {
+        &self.0.array
+    }
+
+    /// The event alone, `{…}`.
+    pub fn as_object(&self) -> &[u8] {
+        let array = &self.0.array;
+        &array[1..array.len() - 1]
+    }
+
+    /// The channel it was published or delivered on.
+    pub fn channel(&self) -> &ByteString {
+        &self.0.channel
+    }
+
+    /// How it may wait.
+    pub fn lazy(&self) -> Lazy {
+        self.0.lazy
+    }
+
+    /// Bytes of the encoded event.
+    pub fn size(&self) -> usize {
+        self.0.array.len() - 2
+    }
+
+    /// Whether both are the very same encoding, not only equal ones.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}

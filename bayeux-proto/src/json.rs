@@ -1,0 +1,147 @@
+//! The JSON scanner: validates once, remembers where things are, builds nothing.
+
+use bytestring::ByteString;
+
+/// Limits of one envelope, checked while it is decoded.
+///
+/// The defaults stay above the floors of rule Z-20.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes of one envelope: a whole HTTP body or WebSocket message. Default: 4 MiB (rule Z-10).
+    pub bytes_max: usize,
+    /// Arrays and objects inside each other, the envelope's own array included. Default: 128 (rule Z-10).
+    pub depth_max: usize,
+    /// Messages in one envelope. Default: 20,000.
+    pub messages_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes_max: 4 * 1024 * 1024, depth_max: 128, messages_max: 20_000 }
+    }
+}
+
+/// Why bytes are not an envelope (rule M-9). Nothing of such an envelope is processed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DecodeError {
+    /// More bytes than [`Limits::bytes_max`].
+    #[error("envelope larger than {limit} bytes")]
+    TooLarge {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// The bytes are not UTF-8.
+    #[error("invalid UTF-8 at byte {offset}")]
+    NotUtf8 {
+        /// Offset of the first bad byte.
+        offset: usize,
+    },
+    /// Not exactly one JSON text.
+    #[error("invalid JSON at byte {offset}")]
+    Syntax {
+        /// Offset where no JSON text could go on.
+        offset: usize,
+    },
+    /// Nested deeper than [`Limits::depth_max`].
+    #[error("nested deeper than {limit}")]
+    TooDeep {
+        /// The limit in force.
+        limit: usize,
+    },
+    /// A JSON text, but neither an object nor an array of objects.
+    #[error("neither a message nor an array of messages at byte {offset}")]
+    NotMessages {
+        /// Offset of the value that is no object.
+        offset: usize,
+    },
+    /// More messages than [`Limits::messages_max`].
+    #[error("more than {limit} messages in one envelope")]
+    TooMany {
+        /// The limit in force.
+        limit: usize,
+    },
+}
+
+impl DecodeError {
+    /// The HTTP status that answers it: 413 for [`DecodeError::TooLarge`], else 400 (rules TH-41, TH-44, TH-49, TH-51).
+    pub fn http_status(&self) -> u16 {
+        todo!()
+    }
+
+    /// The WebSocket close code that answers it: 1009 for size, 1007 for what is not JSON or UTF-8, 1008 for the rest
+    /// (rules TW-20, TW-21).
+    pub fn close_code(&self) -> u16 {
+        todo!()
+    }
+}
+
+/// One JSON value, syntactically valid, kept exactly as it was written. Cheap to clone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawJson(ByteString);
+
+/// The text given to [`RawJson::new`] is not one JSON value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid JSON at byte {offset}")]
+pub struct RawJsonError {
+    /// Offset where no JSON text could go on.
+    pub offset: usize,
+}
+
+impl RawJson {
+    /// Checks `text` and wraps it, white space around it removed.
+    ///
+    /// # Errors
+    /// [`RawJsonError`] where `text` is not exactly one JSON value, or one nested deeper than 512.
+    pub fn new(text: impl Into<ByteString>) -> Result<Self, RawJsonError> {
+        let _ = text.into();
+        todo!()
+    }
+
+    /// Wraps a slice that the scanner has already validated.
+    pub(crate) fn trusted(text: ByteString) -> Self {
+        Self(text)
+    }
+
+    /// Serialises a value.
+    ///
+    /// # Errors
+    /// Where `value`'s `Serialize` fails or has map keys that are not strings.
+    pub fn from_serialize<T: serde::Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
+        Ok(Self(serde_json::to_string(value)?.into()))
+    }
+
+    /// Reads the value into a type.
+    ///
+    /// # Errors
+    /// Where the value does not have the shape of `T`.
+    pub fn to<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
+        serde_json::from_str(&self.0)
+    }
+
+    /// JSON `null`.
+    pub fn null() -> Self {
+        Self(ByteString::from_static("null"))
+    }
+
+    /// The text of the value.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it is an object.
+    pub fn is_object(&self) -> bool {
+        self.0.starts_with('{')
+    }
+
+    /// Whether it is `null`.
+    pub fn is_null(&self) -> bool {
+        &*self.0 == "null"
+    }
+
+    /// A copy that does not keep the buffer it was cut from alive.
+    pub fn detach(&self) -> Self {
+        Self(ByteString::from(self.as_str().to_owned()))
+    }
+}

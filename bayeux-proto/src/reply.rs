@@ -1,0 +1,75 @@
+//! Replies: typed, one per request, encoded late.
+
+use bytestring::ByteString;
+
+use crate::advice::Advice;
+use crate::error_field::ErrorField;
+use crate::json::RawJson;
+use crate::message::{Message, MessageId};
+
+/// The reply to one request (rules M-15, F-2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reply {
+    /// The request's channel, verbatim; `None` where the request had none (rule M-5).
+    pub channel: Option<ByteString>,
+    /// The request's id.
+    pub id: Option<MessageId>,
+    /// The request's `subscription`, verbatim (rule M-15).
+    pub subscription: Option<RawJson>,
+    /// `successful`: true exactly where there is no error, save in rule TH-32.
+    pub successful: bool,
+    /// `error`, only with `successful:false`.
+    pub error: Option<ErrorField>,
+    /// What only successful handshake replies carry.
+    pub handshake: Option<Box<Handshake>>,
+    /// `advice`; not written where empty.
+    pub advice: Advice,
+    /// `ext`, an object.
+    pub ext: Option<RawJson>,
+    /// Further fields, as (key as written with its quotes, value).
+    pub fields: Vec<(ByteString, RawJson)>,
+}
+
+/// The fields of a successful handshake reply (rules H-10, H-20).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Handshake {
+    /// `clientId`
+    pub client_id: ByteString,
+    /// `supportedConnectionTypes`: the server's list in its order of preference (rule H-12).
+    pub connection_types: std::sync::Arc<[ByteString]>,
+    /// `x-messages`, written where not 0 (rule H-20).
+    pub messages: usize,
+}
+
+impl Reply {
+    /// The reply to `request`, not yet decided: unsuccessful, without error (rule M-15).
+    ///
+    /// It does not keep the request's buffer alive.
+    pub fn to(request: &Message) -> Self {
+        let own = |text: &ByteString| ByteString::from(String::from(&**text));
+        Self {
+            channel: request.channel.as_ref().map(own),
+            id: request.id.as_ref().map(MessageId::detach),
+            subscription: request.subscription.as_ref().map(RawJson::detach),
+            successful: false,
+            error: None,
+            handshake: None,
+            advice: Advice::default(),
+            ext: None,
+            fields: Vec::new(),
+        }
+    }
+
+    /// Makes it a success.
+    pub fn succeed(&mut self) {
+        self.successful = true;
+        self.error = None;
+    }
+
+    /// Makes it a failure with `error` (rule F-2).
+    pub fn fail(&mut self, error: ErrorField) {
+        self.successful = false;
+        self.error = Some(error);
+    }
+}
