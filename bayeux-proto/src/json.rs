@@ -145,6 +145,13 @@ impl RawJson {
         Self(ByteString::try_from(json).expect("a JSON string of UTF-8 text is UTF-8"))
     }
 
+    /// The JSON array of some texts.
+    pub(crate) fn from_texts(texts: &[&str]) -> Self {
+        let mut json = Vec::new();
+        text::write_strings(&mut json, texts.iter().copied());
+        Self(ByteString::try_from(json).expect("an array of UTF-8 texts is UTF-8"))
+    }
+
     /// The text of a JSON string, unescaped; `None` where it is none. Without escapes it is a slice, not a copy.
     pub fn as_text(&self) -> Option<ByteString> {
         self.0.starts_with('"').then(|| text::string_value(&self.0, self.value()))

@@ -17,6 +17,7 @@ mod frozen;
 mod json;
 mod message;
 mod reply;
+mod request;
 mod scan;
 mod text;
 
@@ -29,6 +30,7 @@ pub use frozen::{Event, Frozen, Lazy};
 pub use json::{DecodeError, Limits, RawJson, RawJsonError};
 pub use message::{Batch, Field, Message, MessageId, Subscription};
 pub use reply::{Handshake, Reply};
+pub use request::encode_requests;
 
 pub use bytestring::ByteString;
 

@@ -74,7 +74,7 @@ impl Message {
         if name == "connectionType" {
             return self.connection_type.as_ref();
         }
-        self.fields.iter().rev().find(|(key, _)| text::plain(Value::trusted(key)) == name).map(|(_, value)| value)
+        self.fields.iter().rev().find(|(key, _)| text::is_key(key, name)).map(|(_, value)| value)
     }
 
     /// Reads `subscription`.

@@ -440,8 +440,8 @@ fn stops(word: u64) -> u64 {
     const HIGH: u64 = 0x8080_8080_8080_8080;
     let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
     let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = is_zero(word ^ ONES * b'"' as u64);
-    let backslash = is_zero(word ^ ONES * b'\\' as u64);
+    let quote = is_zero(word ^ (ONES * b'"' as u64));
+    let backslash = is_zero(word ^ (ONES * b'\\' as u64));
     (control | quote | backslash) & HIGH
 }
 

@@ -47,6 +47,11 @@ pub(crate) fn plain(value: Value<'_>) -> Cow<'_, str> {
     if value.is_escaped { Cow::Owned(unescape(value.inner())) } else { Cow::Borrowed(value.inner()) }
 }
 
+/// Whether `key`, a JSON string, is `name`.
+pub(crate) fn is_key(key: &str, name: &str) -> bool {
+    plain(Value::trusted(key)) == name
+}
+
 /// Resolves the escapes of a valid string. A surrogate without its other half becomes U+FFFD: no Rust text can hold it,
 /// and two different names never become the same known one that way.
 fn unescape(escaped: &str) -> String {
