@@ -82,10 +82,12 @@ impl Engine {
     /// Starts the lazy timer, or brings it forward (rule Q-33).
     pub(crate) fn start_lazy(&mut self, key: SessionKey, lazy: Lazy) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let own = session.settings.max_lazy_timeout;
         let delay = match lazy {
             Lazy::Within(timeout) => timeout,
-            Lazy::Yes | Lazy::No => own.unwrap_or(self.config.transport(session.transport).max_lazy_timeout),
+            Lazy::Yes | Lazy::No => {
+                let transport = self.config.transport(session.transport);
+                session.settings.max_lazy_timeout.unwrap_or(transport.max_lazy_timeout)
+            }
         };
         if delay.is_zero() {
             self.flush(key);

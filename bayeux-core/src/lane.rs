@@ -334,7 +334,7 @@ impl Engine {
         }
     }
 
-    fn enter(&mut self, lane: &mut Lane, work: &mut Work, step: Step) -> Flow {
+    fn enter(&mut self, lane: &Lane, work: &mut Work, step: Step) -> Flow {
         match step {
             Step::Incoming => Flow::Ask(Point::Incoming, Step::Incoming),
             Step::Route => self.route(lane, work),
@@ -390,7 +390,7 @@ impl Engine {
     }
 
     /// The session check and the fork by channel (rules G-4 to G-7).
-    fn route(&mut self, lane: &mut Lane, work: &mut Work) -> Flow {
+    fn route(&mut self, lane: &Lane, work: &mut Work) -> Flow {
         let Some(text) = work.message.channel.as_ref() else { return Flow::Reply };
         // `None`: a wild meta channel, the one thing that validation leaves for later.
         let channel = ChannelName::parse(text, &self.config.channels).ok();
@@ -436,7 +436,7 @@ impl Engine {
     }
 
     /// Listeners have spoken: meta messages go to their handler, publishes on to their subscribers (rule G-13).
-    fn after_listen(&mut self, lane: &mut Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
+    fn after_listen(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
         match ruling {
             Ruling::Allow => {}
             Ruling::Deny { .. } => {

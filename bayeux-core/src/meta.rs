@@ -50,7 +50,7 @@ impl Subscribing {
 
 impl Engine {
     /// Listeners of a meta channel have let the message through.
-    pub(crate) fn handle_meta(&mut self, lane: &mut Lane, work: &mut Work, channel: &ChannelName) -> Flow {
+    pub(crate) fn handle_meta(&mut self, lane: &Lane, work: &mut Work, channel: &ChannelName) -> Flow {
         match channel.as_str() {
             meta::HANDSHAKE => {
                 let id = ClientId::generate(self.shard, self.ids.as_mut());
@@ -96,7 +96,7 @@ impl Engine {
             let reconnect = if full { Reconnect::Retry } else { Reconnect::None };
             work.reply.advice.reconnect.get_or_insert(reconnect);
             if full {
-                work.reply.advice.interval_ms.get_or_insert(millis(FULL_INTERVAL));
+                work.reply.advice.interval_ms.get_or_insert_with(|| millis(FULL_INTERVAL));
             }
             return Flow::Reply;
         }
@@ -137,7 +137,7 @@ impl Engine {
         Flow::Ask(Point::Handshaken, Step::Handshaken(session))
     }
 
-    pub(crate) fn after_handshaken(&mut self, lane: &mut Lane, work: &mut Work, key: SessionKey) -> Flow {
+    pub(crate) fn after_handshaken(&mut self, lane: &Lane, work: &mut Work, key: SessionKey) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else {
             work.reply.fail(ErrorField::HANDSHAKE_FAILED);
             return Flow::Reply;
@@ -160,7 +160,7 @@ impl Engine {
 
     // Connect.
 
-    fn connect(&mut self, lane: &mut Lane, work: &mut Work) -> Flow {
+    fn connect(&mut self, lane: &Lane, work: &mut Work) -> Flow {
         let Ok(advice) = work.message.connect_advice() else {
             work.reply.fail(ErrorField::MESSAGE_INVALID);
             return Flow::Reply;
@@ -301,7 +301,7 @@ impl Engine {
     }
 
     /// The channel in turn: it exists, or may be created; it may be subscribed to; it is (rule S-3).
-    pub(crate) fn enter_subscribe(&mut self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
+    pub(crate) fn enter_subscribe(&self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
         if state.asked == Asked::Told {
             state.advance();
         }
@@ -406,7 +406,7 @@ impl Engine {
     // Channel creation by a publish.
 
     /// Creation was allowed and the home shard is at it, or has done it.
-    pub(crate) fn enter_create(&mut self, channel: ChannelName) -> Flow {
+    pub(crate) fn enter_create(&self, channel: ChannelName) -> Flow {
         if self.channels.exists(channel.as_str()) {
             Flow::Go(Step::Publish(channel))
         } else {

@@ -27,7 +27,7 @@ pub(crate) enum Wake {
 
 impl Engine {
     /// The publisher may publish: success is set now, then listeners run (rules G-7, G-10).
-    pub(crate) fn after_publish(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
+    pub(crate) fn after_publish(&self, lane: &Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
         if let Some(error) = denial(ruling, ErrorField::publish_denied) {
             work.reply.fail(error);
             return Flow::Reply;

@@ -369,9 +369,7 @@ mod tests {
     #[test]
     fn full_queue_acts_by_its_policy() {
         let fill = |overflow| {
-            let mut options = TransportOptions::default();
-            options.max_queue = 2;
-            options.overflow = overflow;
+            let options = TransportOptions { max_queue: 2, overflow, ..TransportOptions::default() };
             let mut queue = Queue::default();
             queue.offer(event(Lazy::No), &options);
             queue.offer(event(Lazy::No), &options);
