@@ -42,7 +42,13 @@ impl Driver {
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Ready(conn) => self.write(conn),
-                other => println!("   {other:?}"),
+                Output::Notice(notice) => println!("   {notice:?}"),
+                // Without hooks, browsers and other shards, and with clients that behave, there is nothing else.
+                Output::Ask(_)
+                | Output::Withdraw(_)
+                | Output::Close { .. }
+                | Output::Browser { .. }
+                | Output::Forward { .. } => {}
             }
         }
         println!("   next deadline: {:?}", self.engine.poll_timeout());
