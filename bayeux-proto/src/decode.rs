@@ -26,7 +26,7 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
     match scanner.token() {
         b'{' => {
             messages.reserve_exact(1);
-            messages.push(message(&source, &mut scanner, 0)?);
+            read(&mut messages, &source, &mut scanner, 0)?;
         }
         b'[' => {
             scanner.open(0)?;
@@ -42,7 +42,7 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
                     // Most envelopes hold one message, and a message is large.
                     messages.reserve_exact(1);
                 }
-                messages.push(message(&source, &mut scanner, 1)?);
+                read(&mut messages, &source, &mut scanner, 1)?;
                 has_item = scanner.next_item(b']')?;
             }
         }
@@ -61,8 +61,14 @@ fn not_messages(source: &str, limits: &Limits, offset: usize) -> DecodeError {
     }
 }
 
-/// Reads the object that begins here.
-fn message(source: &ByteString, scanner: &mut Scanner<'_>, outer: usize) -> Result<Message, ScanError> {
+/// Reads the object that begins here. It is moved only once, into `messages`: it is large.
+#[inline]
+fn read(
+    messages: &mut Vec<Message>,
+    source: &ByteString,
+    scanner: &mut Scanner<'_>,
+    outer: usize,
+) -> Result<(), ScanError> {
     let mut message = Message::default();
     let mut malformed = Malformed::default();
     scanner.open(outer)?;
@@ -74,7 +80,8 @@ fn message(source: &ByteString, scanner: &mut Scanner<'_>, outer: usize) -> Resu
         has_item = scanner.next_item(b'}')?;
     }
     message.malformed = malformed.first();
-    Ok(message)
+    messages.push(message);
+    Ok(())
 }
 
 /// Which fields have a wrong type, as of the last value seen for each.
