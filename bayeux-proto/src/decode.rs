@@ -38,9 +38,8 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
                 if messages.len() >= limits.messages_max {
                     return Err(DecodeError::TooMany { limit: limits.messages_max });
                 }
-                if messages.is_empty() {
-                    // Most envelopes hold one message, and a message is large.
-                    messages.reserve_exact(1);
+                if messages.len() < 2 {
+                    messages.reserve_exact(expected_more(&scanner, messages.len()));
                 }
                 read(&mut messages, &source, &mut scanner, 1)?;
                 has_item = scanner.next_item(b']')?;
@@ -50,6 +49,17 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
     }
     scanner.end()?;
     Ok(Batch { messages })
+}
+
+/// How many messages to make room for: one, since most envelopes hold one and a message is large; then as many as fit
+/// into the rest if they are all like the first, so that an even batch is not moved about.
+fn expected_more(scanner: &Scanner<'_>, messages: usize) -> usize {
+    // Beyond it growth is left to the vector: a short first message must not claim memory for thousands.
+    const MORE_MAX: usize = 64;
+    match messages {
+        0 => 1,
+        _ => (scanner.rest() / scanner.position()).clamp(1, MORE_MAX),
+    }
 }
 
 /// The error for a value at `offset` that should have been an object: that of the text, if it is not even JSON.

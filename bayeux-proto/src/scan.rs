@@ -48,6 +48,11 @@ impl<'a> Scanner<'a> {
         self.position
     }
 
+    /// Bytes that are left.
+    pub(crate) fn rest(&self) -> usize {
+        self.text.len() - self.position
+    }
+
     /// Past white space; the next byte, 0 at the end. A real NUL is as wrong wherever this is asked.
     #[inline]
     pub(crate) fn token(&mut self) -> u8 {
