@@ -58,7 +58,7 @@ fn expected_more(scanner: &Scanner<'_>, messages: usize) -> usize {
     const MORE_MAX: usize = 64;
     match messages {
         0 => 1,
-        _ => (scanner.rest() / scanner.position()).clamp(1, MORE_MAX),
+        _ => scanner.rest().div_ceil(scanner.position()).clamp(1, MORE_MAX),
     }
 }
 
@@ -168,7 +168,7 @@ fn string(source: &ByteString, value: Value<'_>) -> (Option<ByteString>, bool) {
 
 /// The channels of most requests. Static text costs no reference count and keeps no buffer alive.
 #[inline]
-fn well_known_channel(text: &str) -> Option<&'static str> {
+pub(crate) fn well_known_channel(text: &str) -> Option<&'static str> {
     match text {
         meta::CONNECT => Some(meta::CONNECT),
         meta::HANDSHAKE => Some(meta::HANDSHAKE),
@@ -254,6 +254,16 @@ mod tests {
         assert_eq!(message.channel.as_deref(), Some("/a"));
         assert_eq!(message.fields.len(), 200_001);
         assert_eq!(message.field("same").map(RawJson::as_str), Some("2"), "M-9: the last counts");
+    }
+
+    #[test]
+    fn an_even_batch_is_not_moved_about() {
+        let message = r#"{"channel":"/a","data":12345}"#;
+        let batch = decode_text(format!("[{}]", [message; 10].join(","))).expect("an envelope");
+        assert_eq!(batch.messages.capacity(), 10);
+        let batch = decode_text(format!("[{{}},{}]", [message; 1_000].join(","))).expect("an envelope");
+        assert_eq!(batch.messages.len(), 1_001);
+        assert!(batch.messages.capacity() < 2_100, "a short first message claims little");
     }
 
     #[test]

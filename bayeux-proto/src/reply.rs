@@ -3,6 +3,7 @@
 use bytestring::ByteString;
 
 use crate::advice::Advice;
+use crate::decode;
 use crate::error_field::ErrorField;
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
@@ -48,7 +49,10 @@ impl Reply {
     ///
     /// It does not keep the request's buffer alive.
     pub fn to(request: &Message) -> Self {
-        let own = |text: &ByteString| ByteString::from(&**text);
+        let own = |text: &ByteString| match decode::well_known_channel(text) {
+            Some(known) => ByteString::from_static(known),
+            None => ByteString::from(&**text),
+        };
         Self {
             channel: request.channel.as_ref().map(own),
             id: request.id.as_ref().map(MessageId::detach),
