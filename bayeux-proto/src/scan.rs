@@ -197,10 +197,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Of a string: what is between the quotes, as it was written.
+    /// Of a string: what is between the quotes, as it was written. Keys that an application made up may have none.
     #[inline]
     pub(crate) fn inner(&self) -> &'a str {
-        self.raw.get(1..self.raw.len() - 1).unwrap_or_default()
+        self.raw.get(1..self.raw.len().saturating_sub(1)).unwrap_or_default()
     }
 
     /// The keys and values of an object; none where it is something else.
