@@ -4,6 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::frozen::Frozen;
 use crate::reply::Reply;
+use crate::text::{Length, Sink};
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
@@ -14,21 +15,143 @@ pub enum Outgoing {
     Reply(Box<Reply>),
 }
 
+impl Outgoing {
+    fn write<S: Sink>(&self, sink: &mut S) {
+        match self {
+            Self::Event(event) => sink.put(event.as_object()),
+            Self::Reply(reply) => reply.write(sink),
+        }
+    }
+
+    fn is_event(&self) -> bool {
+        match self {
+            Self::Event(_) => true,
+            Self::Reply(_) => false,
+        }
+    }
+}
+
 /// Encodes one envelope, a JSON array, in one allocation of its own. A lone event is not copied.
 pub fn encode(messages: &[Outgoing]) -> Bytes {
-    let _ = messages;
-    todo!()
+    if let [Outgoing::Event(event)] = messages {
+        return event.as_array().clone();
+    }
+    let mut out = Vec::with_capacity(length(messages));
+    write_array(messages, &mut out);
+    out.into()
 }
 
 /// Appends one envelope, a JSON array, to `out`.
 pub fn encode_into(messages: &[Outgoing], out: &mut BytesMut) {
-    let _ = (messages, out);
-    todo!()
+    out.reserve(length(messages));
+    write_array(messages, out);
 }
 
 /// Cuts messages into WebSocket frames: each run of events into envelopes of `events_per_frame` (0: all of the run in
 /// one), each run of replies into one (rules TW-8, O-35). A lone event is not copied.
-pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> impl Iterator<Item = Bytes> {
-    let _ = (messages, events_per_frame);
-    std::iter::empty()
+pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
+    let events_max = if events_per_frame == 0 { usize::MAX } else { events_per_frame };
+    Frames { rest: messages, events_max }
+}
+
+/// The envelopes of [`frames`].
+#[derive(Debug, Clone)]
+pub struct Frames<'a> {
+    rest: &'a [Outgoing],
+    events_max: usize,
+}
+
+impl Iterator for Frames<'_> {
+    type Item = Bytes;
+
+    fn next(&mut self) -> Option<Bytes> {
+        let is_event = self.rest.first()?.is_event();
+        let items_max = if is_event { self.events_max } else { usize::MAX };
+        let items = self.rest.iter().take(items_max).take_while(|message| message.is_event() == is_event).count();
+        let (frame, rest) = self.rest.split_at(items);
+        self.rest = rest;
+        Some(encode(frame))
+    }
+}
+
+impl std::iter::FusedIterator for Frames<'_> {}
+
+/// How long the envelope will be, to the byte.
+fn length(messages: &[Outgoing]) -> usize {
+    let mut length = Length::default();
+    write_array(messages, &mut length);
+    length.0
+}
+
+fn write_array<S: Sink>(messages: &[Outgoing], sink: &mut S) {
+    sink.put(b"[");
+    for (index, message) in messages.iter().enumerate() {
+        if index > 0 {
+            sink.put(b",");
+        }
+        message.write(sink);
+    }
+    sink.put(b"]");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, Message, RawJson};
+
+    fn event(number: u32) -> Outgoing {
+        Outgoing::Event(Event::new("/a", RawJson::from_serialize(&number).expect("a number")).freeze())
+    }
+
+    fn reply(id: &str) -> Outgoing {
+        let mut reply = Reply::to(&Message::new("/b").with_id(id));
+        reply.succeed();
+        Outgoing::Reply(Box::new(reply))
+    }
+
+    fn text(messages: &[Outgoing], events_per_frame: usize) -> Vec<String> {
+        frames(messages, events_per_frame).map(|frame| String::from_utf8_lossy(&frame).into_owned()).collect()
+    }
+
+    #[test]
+    fn an_envelope_is_an_array_even_if_empty() {
+        assert_eq!(encode(&[]), "[]", "TH-8");
+        assert_eq!(encode(&[reply("1")]), r#"[{"id":"1","channel":"/b","successful":true}]"#, "M-1");
+        assert_eq!(
+            encode(&[event(1), reply("1"), event(2)]),
+            r#"[{"channel":"/a","data":1},{"id":"1","channel":"/b","successful":true},{"channel":"/a","data":2}]"#
+        );
+    }
+
+    #[test]
+    fn a_lone_event_is_not_copied() {
+        let event = event(1);
+        let Outgoing::Event(frozen) = &event else { unreachable!("made above") };
+        assert_eq!(encode(std::slice::from_ref(&event)).as_ptr(), frozen.as_array().as_ptr(), "Q-24");
+        assert_eq!(
+            frames(std::slice::from_ref(&event), 1).next().map(|frame| frame.as_ptr()),
+            Some(frozen.as_array().as_ptr())
+        );
+    }
+
+    #[test]
+    fn encoding_into_a_buffer_appends() {
+        let mut out = BytesMut::from("x");
+        encode_into(&[event(1)], &mut out);
+        encode_into(&[], &mut out);
+        assert_eq!(out, r#"x[{"channel":"/a","data":1}][]"#);
+    }
+
+    #[test]
+    fn runs_of_events_are_cut_and_runs_of_replies_are_not() {
+        let one = r#"{"channel":"/a","data":1}"#;
+        let ok = |id| format!(r#"{{"id":"{id}","channel":"/b","successful":true}}"#);
+        let messages = [event(1), event(1), event(1), reply("1"), reply("2"), event(1)];
+        let replies = format!("[{},{}]", ok(1), ok(2));
+        let single = format!("[{one}]");
+        assert_eq!(text(&messages, 0), [format!("[{one},{one},{one}]"), replies.clone(), single.clone()], "O-35");
+        assert_eq!(text(&messages, 2), [format!("[{one},{one}]"), single.clone(), replies.clone(), single.clone()]);
+        assert_eq!(text(&messages, 1), [single.clone(), single.clone(), single.clone(), replies, single], "TW-8");
+        assert_eq!(text(&[], 1), [""; 0]);
+    }
 }
