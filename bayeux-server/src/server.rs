@@ -291,10 +291,6 @@ impl Server {
         &self.0.shards[usize::from(shard.0)]
     }
 
-    pub(crate) fn shards(&self) -> &[Shard] {
-        &self.0.shards
-    }
-
     pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.0
     }

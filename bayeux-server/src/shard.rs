@@ -10,7 +10,7 @@ use bayeux_core::{
     Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input,
     Notice, Output, RemovalReason, ShardId, Time, Transport, Verdict,
 };
-use bayeux_proto::ChannelPattern;
+use bayeux_proto::{Batch, ChannelPattern};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -47,8 +47,8 @@ pub(crate) struct State {
     links: HashMap<ConnectionKey, Near>,
     /// Hooks that run.
     asked: HashMap<DecisionId, AbortHandle>,
-    /// Connections that the engine wants no input from.
-    blocked: Vec<ConnectionKey>,
+    /// Blocked connections that something happened to during this turn.
+    moved_on: Vec<ConnectionKey>,
     /// When the shard's task wakes by itself.
     armed: Time,
 }
@@ -58,6 +58,8 @@ struct Near {
     outbox: Arc<Outbox>,
     transport: Transport,
     context: Option<Arc<Context>>,
+    /// Whether the engine wants no input from it. Never set for an exchange, which has but one envelope.
+    blocked: bool,
 }
 
 /// What is left after a turn of the shard's own task.
@@ -71,7 +73,7 @@ enum Left {
 impl Shard {
     pub(crate) fn new(id: ShardId, engine: Engine) -> Self {
         let state =
-            State { engine, links: HashMap::new(), asked: HashMap::new(), blocked: Vec::new(), armed: Time::MAX };
+            State { engine, links: HashMap::new(), asked: HashMap::new(), moved_on: Vec::new(), armed: Time::MAX };
         Self { id, state: Mutex::new(state), inbox: Inbox::default(), wake: Arc::default() }
     }
 
@@ -139,6 +141,7 @@ impl Shard {
             }
         }
         let id = decision.id();
+        let conn = decision.question().conn;
         self.turn(server, |state, now| {
             // Withdrawn: the deadline has passed, or the connection is gone. What the hook did counts all the same.
             let wanted = state.asked.remove(&id).is_some();
@@ -147,6 +150,7 @@ impl Shard {
             }
             if wanted {
                 state.handle(now, decision.answer(verdict));
+                state.moved_on.extend(conn);
             }
         });
     }
@@ -159,17 +163,17 @@ impl Shard {
 
 impl State {
     pub(crate) fn handle(&mut self, now: Time, input: Input) {
-        let received = match &input {
-            Input::Received { conn, .. } => Some(*conn),
-            _ => None,
-        };
         self.engine.handle(now, input);
-        if let Some(conn) = received
-            && !self.engine.wants_input(conn)
-            && let Some(near) = self.links.get(&conn)
+    }
+
+    /// Takes an envelope of a connection that may send more, and sees whether it may.
+    pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) {
+        self.engine.handle(now, Input::Received { conn, batch });
+        if !self.engine.wants_input(conn)
+            && let Some(near) = self.links.get_mut(&conn)
         {
+            near.blocked = true;
             near.outbox.lock().blocked = true;
-            self.blocked.push(conn);
         }
     }
 
@@ -180,7 +184,7 @@ impl State {
         transport: Transport,
         context: Option<Arc<Context>>,
     ) {
-        self.links.insert(conn, Near { outbox, transport, context });
+        self.links.insert(conn, Near { outbox, transport, context, blocked: false });
     }
 
     /// Forgets a link; returns its context.
@@ -215,7 +219,14 @@ impl State {
                     to.inbox.push(id, *item);
                     to.wake();
                 }
-                Output::Notice(notice) => note(server, *notice),
+                Output::Notice(notice) => {
+                    if let Notice::DecisionExpired { id } = *notice
+                        && let Some(hook) = self.asked.remove(&id)
+                    {
+                        hook.abort();
+                    }
+                    note(server, *notice);
+                }
             }
         }
         true
@@ -223,6 +234,9 @@ impl State {
 
     fn drain(&mut self, now: Time, conn: ConnectionKey) -> Option<Waker> {
         let near = self.links.get(&conn)?;
+        if near.blocked {
+            self.moved_on.push(conn);
+        }
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
         let drained = self.engine.drain(now, conn, budget, &mut content.messages);
@@ -266,18 +280,18 @@ impl State {
 
     /// Lets those read on that the engine wants input of again.
     fn unblock(&mut self, wakers: &mut Vec<Waker>) {
-        let Self { engine, links, blocked, .. } = self;
-        blocked.retain(|&conn| {
-            let Some(near) = links.get(&conn) else { return false };
-            if !engine.wants_input(conn) {
-                return true;
+        while let Some(conn) = self.moved_on.pop() {
+            if let Some(near) = self.links.get_mut(&conn)
+                && near.blocked
+                && self.engine.wants_input(conn)
+            {
+                near.blocked = false;
+                let mut content = near.outbox.lock();
+                content.blocked = false;
+                content.resumed = true;
+                wakers.extend(content.waker());
             }
-            let mut content = near.outbox.lock();
-            content.blocked = false;
-            content.resumed = true;
-            wakers.extend(content.waker());
-            false
-        });
+        }
     }
 }
 
