@@ -50,6 +50,18 @@ pub struct Advice {
 }
 
 impl Advice {
+    /// These fields, with those that `other` has laid over them (rule V-24).
+    #[must_use]
+    pub fn overlaid_with(self, other: Self) -> Self {
+        Self {
+            reconnect: other.reconnect.or(self.reconnect),
+            interval_ms: other.interval_ms.or(self.interval_ms),
+            timeout_ms: other.timeout_ms.or(self.timeout_ms),
+            max_interval_ms: other.max_interval_ms.or(self.max_interval_ms),
+            multiple_clients: other.multiple_clients || self.multiple_clients,
+        }
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

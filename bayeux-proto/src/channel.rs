@@ -196,6 +196,11 @@ impl ChannelName {
     pub fn kind(&self) -> ChannelKind {
         self.0.kind()
     }
+
+    /// A copy that does not keep the buffer it was cut from alive.
+    pub fn detach(&self) -> Self {
+        Self(self.0.detach())
+    }
 }
 
 /// The walk of [`ChannelPattern::ids`]: a lending iterator over one buffer, so that a walk allocates at most once.
