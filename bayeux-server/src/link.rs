@@ -32,8 +32,10 @@ enum Phase {
     Open,
     /// The exchange has its whole response, which is being written.
     Answered,
-    /// The engine has forgotten the connection.
-    Forgotten,
+    /// It is to be closed.
+    Closing,
+    /// The engine has heard that it is gone.
+    Gone,
 }
 
 /// What happened to a link.
@@ -84,10 +86,17 @@ impl Content {
             return Some(LinkEvent::Write);
         }
         if let Some(reason) = self.close.take() {
-            *phase = Phase::Forgotten;
+            *phase = Phase::Closing;
             return Some(LinkEvent::Close(reason));
         }
         mem::take(&mut self.resumed).then_some(LinkEvent::Resume)
+    }
+
+    fn wake_later(&mut self, task: &Waker) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
     }
 
     /// The task to wake because something changed, if it sleeps.
@@ -183,13 +192,23 @@ impl Link {
             if let Some(event) = content.take(messages, &mut self.phase) {
                 return Poll::Ready(event);
             }
-            match &mut content.waker {
-                Some(waker) => waker.clone_from(cx.waker()),
-                none => *none = Some(cx.waker().clone()),
-            }
+            content.wake_later(cx.waker());
             Poll::Pending
         })
         .await
+    }
+
+    /// Waits until the connection is to be closed, whatever else there is for it. Cancel-safe.
+    pub async fn closing(&mut self) {
+        poll_fn(|cx| {
+            let mut content = self.outbox.lock();
+            if content.close.is_some() {
+                return Poll::Ready(());
+            }
+            content.wake_later(cx.waker());
+            Poll::Pending
+        })
+        .await;
     }
 
     /// The browser cookie to set in the response of this exchange, if any (rule TH-20).
@@ -219,6 +238,20 @@ impl Link {
         }
     }
 
+    /// Tells the engine what dropping the link would, before its task is done.
+    pub fn close(&mut self) {
+        let conn = self.conn;
+        let input = match mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Open | Phase::Closing => Input::Closed { conn },
+            Phase::Answered => Input::Written { conn },
+            Phase::Gone => return,
+        };
+        self.server.shard(self.shard).turn(&self.server, |state, now| {
+            state.forget(conn);
+            state.handle(now, input);
+        });
+    }
+
     /// Says that what [`Link::event`] handed out is written, or could not be.
     pub fn written(&self) {
         if self.phase == Phase::Open {
@@ -231,18 +264,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let conn = self.conn;
-        let input = match self.phase {
-            Phase::Open => Some(Input::Closed { conn }),
-            Phase::Answered => Some(Input::Written { conn }),
-            Phase::Forgotten => None,
-        };
-        if let Some(input) = input {
-            self.server.shard(self.shard).turn(&self.server, |state, now| {
-                state.forget(conn);
-                state.handle(now, input);
-            });
-        }
+        self.close();
         self.server.link_closed();
     }
 }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 use bayeux_core::{
-    Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input,
-    Notice, Output, RemovalReason, ShardId, Time, Transport, Verdict,
+    Budget, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input, Notice, Output,
+    RemovalReason, ShardId, Time, Transport, Verdict,
 };
 use bayeux_proto::{Batch, ChannelPattern};
 use tokio::sync::Notify;
@@ -20,7 +20,7 @@ use crate::hooks::{self, Asking};
 use crate::link::Outbox;
 use crate::message::Subscribed;
 use crate::server::{Inner, Server};
-use crate::session::Session;
+use crate::session::{Facts, Session};
 
 /// How many outputs a turn handles before it lets others have the shard: some tens of microseconds. What is left, the
 /// shard's own task goes on with.
@@ -51,6 +51,10 @@ pub(crate) struct State {
     moved_on: Vec<ConnectionKey>,
     /// When the shard's task wakes by itself.
     armed: Time,
+    /// The session removed last: notices of its subscriptions follow.
+    removed: Option<Arc<Facts>>,
+    /// Set when the server stops.
+    stopping: bool,
 }
 
 /// The shard's end of a link.
@@ -72,8 +76,15 @@ enum Left {
 
 impl Shard {
     pub(crate) fn new(id: ShardId, engine: Engine) -> Self {
-        let state =
-            State { engine, links: HashMap::new(), asked: HashMap::new(), moved_on: Vec::new(), armed: Time::MAX };
+        let state = State {
+            engine,
+            links: HashMap::new(),
+            asked: HashMap::new(),
+            moved_on: Vec::new(),
+            armed: Time::MAX,
+            removed: None,
+            stopping: false,
+        };
         Self { id, state: Mutex::new(state), inbox: Inbox::default(), wake: Arc::default() }
     }
 
@@ -131,6 +142,22 @@ impl Shard {
         if more { Left::More } else { Left::Until(due) }
     }
 
+    /// Answers held connects, and closes what would stay open.
+    pub(crate) fn stop(&self, server: &Server) {
+        self.turn(server, |state, now| {
+            state.stopping = true;
+            state.handle(now, Input::Command(Command::Shutdown));
+        });
+        // Behind that turn's output. What a later turn of the shard still writes on a WebSocket may be lost.
+        let mut wakers = Vec::new();
+        for near in self.lock().links.values().filter(|near| !near.transport.is_http()) {
+            let mut content = near.outbox.lock();
+            content.close = Some(CloseReason::Stopping);
+            wakers.extend(content.waker());
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Feeds the verdict on a decision, after what the hook did.
     pub(crate) fn decide(&self, server: &Server, decision: Decision, verdict: Verdict, effects: Vec<Command>) {
         let mut own = Vec::with_capacity(effects.len());
@@ -184,6 +211,9 @@ impl State {
         transport: Transport,
         context: Option<Arc<Context>>,
     ) {
+        if self.stopping && !transport.is_http() {
+            outbox.lock().close = Some(CloseReason::Stopping);
+        }
         self.links.insert(conn, Near { outbox, transport, context, blocked: false });
     }
 
@@ -219,14 +249,7 @@ impl State {
                     to.inbox.push(id, *item);
                     to.wake();
                 }
-                Output::Notice(notice) => {
-                    if let Notice::DecisionExpired { id } = *notice
-                        && let Some(hook) = self.asked.remove(&id)
-                    {
-                        hook.abort();
-                    }
-                    note(server, *notice);
-                }
+                Output::Notice(notice) => self.note(server, *notice),
             }
         }
         true
@@ -239,8 +262,9 @@ impl State {
         }
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
+        let before = content.messages.len();
         let drained = self.engine.drain(now, conn, budget, &mut content.messages);
-        if content.messages.is_empty() && drained != Drained::Finished {
+        if content.messages.len() == before && drained != Drained::Finished {
             return None;
         }
         content.drained = Some(drained);
@@ -371,49 +395,59 @@ async fn tend(server: Weak<Inner>, shard: ShardId, wake: Arc<Notify>) {
     }
 }
 
-/// Keeps the map of sessions, and tells listeners and the log.
-fn note(server: &Server, notice: Notice) {
-    match notice {
-        Notice::SessionAdded { session, transport, .. } => {
-            tracing::debug!(%session, transport = transport.as_str(), "session added");
-            server.sessions_by_id().insert(session, transport);
+impl State {
+    /// Keeps the map of sessions, and tells listeners and the log.
+    fn note(&mut self, server: &Server, notice: Notice) {
+        match notice {
+            Notice::SessionAdded { session, transport, .. } => {
+                tracing::debug!(%session, transport = transport.as_str(), "session added");
+                server.sessions_by_id().insert(session, transport);
+            }
+            Notice::SessionRemoved { session, reason } => {
+                tracing::debug!(%session, reason = reason.as_str(), "session removed");
+                self.removed = server.sessions_by_id().get(session.as_str());
+                if let Some(facts) = self.removed.clone() {
+                    session_removed(server, facts, reason);
+                }
+            }
+            Notice::Unsubscribed { session, channel } => {
+                let removed = self.removed.clone().filter(|removed| removed.id == session);
+                if let Some(facts) = removed.or_else(|| server.sessions_by_id().get(session.as_str())) {
+                    unsubscribed(server, facts, channel);
+                }
+            }
+            Notice::Overflowed { session, messages } => {
+                tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
+            }
+            Notice::DecisionExpired { id } => {
+                tracing::warn!(?id, "a hook did not answer in time; its message is denied");
+            }
+            _ => {}
         }
-        Notice::SessionRemoved { session, reason } => {
-            tracing::debug!(%session, reason = reason.as_str(), "session removed");
-            session_removed(server, session, reason);
-        }
-        Notice::Unsubscribed { session, channel } => unsubscribed(server, &session, channel),
-        Notice::Overflowed { session, messages } => {
-            tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
-        }
-        Notice::DecisionExpired { id } => tracing::warn!(?id, "a hook did not answer in time; its message is denied"),
-        _ => {}
     }
 }
 
 /// Applications see a removal before the session's id stops resolving.
-fn session_removed(server: &Server, id: ClientId, reason: RemovalReason) {
+fn session_removed(server: &Server, facts: Arc<Facts>, reason: RemovalReason) {
     let table = server.registry().table();
-    let Some(facts) = server.sessions_by_id().get(id.as_str()) else { return };
     if table.session_removed.is_empty() {
-        server.sessions_by_id().remove(&id);
+        server.sessions_by_id().remove(&facts.id);
         return;
     }
     let server = server.clone();
     let runtime = server.inner().runtime.clone();
     runtime.spawn(async move {
-        let session = Session::new(facts, server.clone());
+        let session = Session::new(Arc::clone(&facts), server.clone());
         let told = hooks::notify(&table.session_removed, (session, reason));
         if tokio::time::timeout(server.config().decision_timeout, told).await.is_err() {
-            tracing::warn!(session = %id, "listeners of a session's removal took too long");
+            tracing::warn!(session = %facts.id, "listeners of a session's removal took too long");
         }
-        server.sessions_by_id().remove(&id);
+        server.sessions_by_id().remove(&facts.id);
     });
 }
 
-fn unsubscribed(server: &Server, id: &ClientId, channel: ChannelPattern) {
+fn unsubscribed(server: &Server, facts: Arc<Facts>, channel: ChannelPattern) {
     let table = server.registry().table();
-    let Some(facts) = server.sessions_by_id().get(id.as_str()) else { return };
     if !table.unsubscribed.is_empty() {
         let session = Session::new(facts, server.clone());
         let event = Subscribed { session, channel, message: None, context: None };
