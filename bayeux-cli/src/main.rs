@@ -1,2 +1,3 @@
 //! The `bayeux` command.
+
 fn main() {}
