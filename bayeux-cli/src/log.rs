@@ -7,6 +7,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::options::LogFormat;
+
 /// Whether `text` selects logs: a level, CometD 2's number for one, or a list of `target=level`.
 pub(crate) fn is_level(text: &str) -> bool {
     !text.is_empty() && targets(text).is_some()
@@ -18,10 +20,13 @@ pub(crate) fn is_numeric(text: &str) -> bool {
 }
 
 /// Starts writing logs. Does nothing if the process has set up its own before.
-pub(crate) fn start(level: &str, json: bool) {
+pub(crate) fn start(level: &str, format: LogFormat) {
     let targets = targets(level).unwrap_or_default();
     let layer = fmt::layer().with_writer(io::stderr).with_ansi(false);
-    let layer = if json { layer.json().boxed() } else { layer.boxed() };
+    let layer = match format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
     // Fails only where a subscriber is there already: that of a program this one is part of.
     let _ = tracing_subscriber::registry().with(layer.with_filter(targets)).try_init();
 }

@@ -17,6 +17,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bayeux_core::{Config, ConfigError, Transport};
+use bayeux_http::{HttpOptions, HttpOptionsError, ListenerOptions};
+use bayeux_proto::Limits;
+use bayeux_ws::{WsOptions, WsOptionsError};
 use clap::ArgMatches;
 
 pub use command::{command, explain};
@@ -30,69 +33,45 @@ use table::{Place, Spec, TABLE};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Settings {
-    /// Addresses to listen on.
+    /// Addresses to listen on. Default: `127.0.0.1:8080`.
     pub listen: Vec<String>,
-    /// Paths of the endpoint.
+    /// Paths of the endpoint. Default: `/cometd`.
     pub paths: Vec<String>,
-    /// Whether the chat page and its services are served.
+    /// Further paths of the endpoint, from CometD's `ws.cometdURLMapping` (rule O-33). Default: none.
+    pub ws_paths: Vec<String>,
+    /// Whether the chat page and its services are served. Default: true.
     pub demo: bool,
-    /// Origins whose pages may use the server.
+    /// Origins whose pages may use long-polling; becomes [`HttpOptions::allowed_origins`]. Default: none.
     pub allow_origins: Vec<String>,
-    /// Which logs are wanted.
+    /// Origins whose pages may open WebSockets; becomes [`WsOptions::allowed_origins`]. Default: none, which is any.
+    pub ws_allow_origins: Vec<String>,
+    /// Which logs are wanted. Default: `info`.
     pub log_level: String,
-    /// The shape of the logs; `None` is `text`.
-    pub log_format: Option<String>,
-    /// How long a stop may take.
-    pub drain_timeout: Duration,
+    /// The shape of the logs. Default: text.
+    pub log_format: LogFormat,
     /// The engine's options.
     pub config: Config,
+    /// Limits of one envelope; its size is each transport's `maxMessageSize`.
+    pub limits: Limits,
+    /// Options of the listeners.
+    pub listener: ListenerOptions,
     /// Options of long-polling.
-    pub http: HttpSettings,
+    pub http: HttpOptions,
     /// Options of WebSocket.
-    pub ws: WsSettings,
+    pub ws: WsOptions,
 }
 
-/// Options of long-polling that the engine knows nothing of (section 13.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct HttpSettings {
-    /// Name of the browser cookie.
-    pub cookie_name: String,
-    /// Its `Domain`.
-    pub cookie_domain: Option<String>,
-    /// Its `Path`.
-    pub cookie_path: Option<String>,
-    /// Its `Max-Age`, in seconds.
-    pub cookie_max_age: Option<u64>,
-    /// Whether it is `Secure` where the request was.
-    pub cookie_secure: bool,
-    /// Whether it is `HttpOnly`.
-    pub cookie_http_only: bool,
-    /// Its `SameSite`: `Strict`, `Lax` or `None`.
-    pub cookie_same_site: Option<String>,
-    /// Whether it is `Partitioned`.
-    pub cookie_partitioned: bool,
-    /// HTTP status of a meta connect that a newer one replaced.
-    pub duplicate_meta_connect_status: u16,
-}
-
-/// Options of WebSocket that the engine knows nothing of (section 13.4).
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WsSettings {
-    /// Further paths of the endpoint.
-    pub paths: Vec<String>,
-    /// The subprotocol that upgrades must offer.
-    pub protocol: Option<String>,
-    /// Queued messages in one frame; `None`: all.
-    pub messages_per_frame: Option<usize>,
-    /// Bytes of a connection's read buffer.
-    pub buffer_size: usize,
-    /// After how long a silent connection is closed.
-    pub idle_timeout: Option<Duration>,
+/// The shape of the logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line to read.
+    Text,
+    /// A JSON object a line.
+    Json,
 }
 
 impl Default for Settings {
+    /// As many shards as the machine has cores, all else as in CometD or as said at each field.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let mut config = Config::default();
@@ -100,31 +79,17 @@ impl Default for Settings {
         Self {
             listen: vec!["127.0.0.1:8080".into()],
             paths: vec!["/cometd".into()],
+            ws_paths: Vec::new(),
             demo: true,
             allow_origins: Vec::new(),
+            ws_allow_origins: Vec::new(),
             log_level: "info".into(),
-            log_format: Some("text".into()),
-            drain_timeout: Duration::from_secs(5),
+            log_format: LogFormat::Text,
             config,
-            http: HttpSettings {
-                cookie_name: "BAYEUX_BROWSER".into(),
-                cookie_domain: None,
-                cookie_path: Some("/".into()),
-                cookie_max_age: None,
-                cookie_secure: false,
-                cookie_http_only: true,
-                cookie_same_site: None,
-                cookie_partitioned: false,
-                duplicate_meta_connect_status: 500,
-            },
-            ws: WsSettings {
-                paths: Vec::new(),
-                protocol: None,
-                messages_per_frame: Some(1),
-                buffer_size: 1024,
-                // Jetty's, which CometD's documentation names (rule O-37).
-                idle_timeout: Some(Duration::from_secs(300)),
-            },
+            limits: Limits::default(),
+            listener: ListenerOptions::default(),
+            http: HttpOptions::default(),
+            ws: WsOptions::default(),
         }
     }
 }
@@ -194,6 +159,12 @@ pub enum OptionError {
     /// Options contradict each other.
     #[error("options disagree: {0}")]
     Config(ConfigError),
+    /// An option of long-polling is wrong.
+    #[error(transparent)]
+    Http(#[from] HttpOptionsError),
+    /// An option of WebSocket is wrong.
+    #[error(transparent)]
+    Ws(#[from] WsOptionsError),
     /// A WebSocket would be closed while a connect is held (rule TW-6).
     #[error("ws.idleTimeout ({idle:?}, {idle_origin}) must exceed timeout ({timeout:?}, {timeout_origin})")]
     IdleTimeout {
@@ -282,10 +253,14 @@ impl Loaded {
         }
         config.validate().map_err(OptionError::Config)?;
         let timeout = config.websocket.timeout;
-        if let Some(idle) = self.settings.ws.idle_timeout
-            && idle <= timeout
-            && config.allowed_transports.contains(&Transport::WebSocket)
-        {
+        let has_websocket = config.allowed_transports.contains(&Transport::WebSocket);
+        let settings = &mut self.settings;
+        settings.http.allowed_origins = bayeux_http::AllowedOrigins::from_list(settings.allow_origins.clone());
+        settings.http.validate()?;
+        settings.ws.allowed_origins = bayeux_ws::AllowedOrigins::from_list(settings.ws_allow_origins.clone());
+        settings.ws.validate()?;
+        let idle = settings.ws.idle_timeout;
+        if idle <= timeout && has_websocket {
             return Err(OptionError::IdleTimeout {
                 idle,
                 idle_origin: self.origin("idleTimeout", &["", "ws."]),
@@ -318,7 +293,7 @@ fn set(settings: &mut Settings, spec: &Spec, prefix: &str, given: &Given) -> Res
         accepted,
     };
     match spec.place {
-        Place::Process(slot) | Place::Server(slot) | Place::Http(slot) | Place::Ws(slot) => {
+        Place::Process(slot) | Place::Server(slot) | Place::Http(slot) | Place::Ws(slot) | Place::WsOnly(slot) => {
             let mut slot = slot(settings);
             slot.parse(&given.text).map_err(|_| refused(slot.accepted()))
         }

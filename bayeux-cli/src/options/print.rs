@@ -12,7 +12,11 @@ impl Loaded {
         let mut out = String::new();
         for spec in TABLE {
             match spec.place {
-                Place::Process(slot) | Place::Server(slot) | Place::Http(slot) | Place::Ws(slot) => {
+                Place::Process(slot)
+                | Place::Server(slot)
+                | Place::Http(slot)
+                | Place::Ws(slot)
+                | Place::WsOnly(slot) => {
                     let name = format!("{}{}", spec.place.usual_prefix(), spec.name);
                     let value = slot(&mut settings);
                     if value.to_string().is_empty() && value.is_list() {

@@ -4,6 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use bayeux_core::{Overflow, Transport};
+use bayeux_http::SameSite;
+
+use super::LogFormat;
 
 /// A place for a value, borrowed from the settings: it parses text into itself and prints itself back.
 ///
@@ -15,7 +18,7 @@ pub(super) enum Slot<'a> {
     /// A length of time, or none: negative.
     TimeOrOff(&'a mut Option<Duration>),
     /// Whole seconds, or none: negative. A bare number is seconds, as in the cookie attribute it becomes.
-    SecondsOrOff(&'a mut Option<u64>),
+    SecondsOrOff(&'a mut Option<Duration>),
     /// Yes or no.
     Flag(&'a mut bool),
     /// A number of things; negative is refused.
@@ -30,16 +33,20 @@ pub(super) enum Slot<'a> {
     Shards(&'a mut u16),
     /// A number, whatever its sign.
     Integer(&'a mut i32),
-    /// A number, negative or zero for no bound.
-    CountOrAll(&'a mut Option<usize>),
+    /// A number of things, 0 for all: negative.
+    CountOrAll(&'a mut usize),
+    /// A number of streams.
+    Streams(&'a mut u32),
     /// An HTTP status that says that something failed (rule E-49).
     ErrorStatus(&'a mut u16),
     /// Any text.
     Text(&'a mut String),
     /// Any text, or nothing.
     TextOrOff(&'a mut Option<String>),
-    /// One of a few words; none when empty.
-    Choice { value: &'a mut Option<String>, words: &'static [&'static str] },
+    /// A cookie's `SameSite`; none when empty.
+    SameSite(&'a mut Option<SameSite>),
+    /// The shape of the logs.
+    LogFormat(&'a mut LogFormat),
     /// Which logs are wanted.
     LogLevel(&'a mut String),
     /// Texts, separated by commas.
@@ -61,7 +68,13 @@ pub(super) enum Negative {
     Zero,
     /// This value.
     Default(Duration),
+    /// Longer than anybody waits.
+    Never,
 }
+
+/// What [`Negative::Never`] stands for: ten thousand days. Engine time is 64 bits of nanoseconds, which ends after 584
+/// years; adding a few of these to "now" stays far from that.
+const NEVER: Duration = Duration::from_secs(10_000 * 86_400);
 
 impl Slot<'_> {
     /// What to call the value in the help text.
@@ -74,10 +87,11 @@ impl Slot<'_> {
             | Self::Shards(_)
             | Self::Integer(_)
             | Self::CountOrAll(_)
+            | Self::Streams(_)
             | Self::ErrorStatus(_) => "N",
             Self::SizeOrOff(_) | Self::Size(_) => "BYTES",
             Self::Text(_) | Self::TextOrOff(_) => "TEXT",
-            Self::Choice { .. } | Self::Overflow(_) => "WORD",
+            Self::SameSite(_) | Self::LogFormat(_) | Self::Overflow(_) => "WORD",
             Self::LogLevel(_) => "LEVEL",
             Self::List(_) | Self::Transports(_) => "LIST",
             Self::Paths(_) => "PATH",
@@ -102,10 +116,10 @@ impl Slot<'_> {
             Self::Time { negative: Negative::Refused, .. } => TIME.into(),
             Self::Time { negative: Negative::Zero, .. } => format!("{TIME}; 0 or less: off"),
             Self::Time { negative: Negative::Default(_), .. } => format!("{TIME}; negative: the default"),
-            Self::TimeOrOff(_) => format!("{TIME}; negative: off"),
+            Self::Time { negative: Negative::Never, .. } | Self::TimeOrOff(_) => format!("{TIME}; negative: off"),
             Self::SecondsOrOff(_) => "a number of seconds, or a number with a unit: s, m, h, d; negative: off".into(),
             Self::Flag(_) => "true or false".into(),
-            Self::Count(_) => "a number".into(),
+            Self::Count(_) | Self::Streams(_) => "a number".into(),
             Self::CountOrOff(_) => "a number; negative: unlimited".into(),
             Self::SizeOrOff(_) => format!("{BYTES}; negative: unlimited"),
             Self::Size(_) => BYTES.into(),
@@ -114,7 +128,8 @@ impl Slot<'_> {
             Self::CountOrAll(_) => "a number; 0 or less: all".into(),
             Self::ErrorStatus(_) => "an HTTP status from 400 to 599".into(),
             Self::Text(_) | Self::TextOrOff(_) => "a text".into(),
-            Self::Choice { words, .. } => format!("one of {}", words.join(", ")),
+            Self::SameSite(_) => "one of Strict, Lax, None".into(),
+            Self::LogFormat(_) => "one of text, json".into(),
             Self::LogLevel(_) => {
                 "error, warn, info, debug, trace or off, or a list such as info,bayeux_http=debug".into()
             }
@@ -136,10 +151,13 @@ impl Slot<'_> {
                     (Err(_), Negative::Refused) => return Err(Unacceptable),
                     (Err(_), Negative::Zero) => Duration::ZERO,
                     (Err(_), Negative::Default(default)) => default,
+                    (Err(_), Negative::Never) => NEVER,
                 };
             }
             Self::TimeOrOff(value) => **value = u64::try_from(millis(text, 1)?).ok().map(Duration::from_millis),
-            Self::SecondsOrOff(value) => **value = u64::try_from(millis(text, 1000)?).ok().map(|ms| ms / 1000),
+            Self::SecondsOrOff(value) => {
+                **value = u64::try_from(millis(text, 1000)?).ok().map(|ms| Duration::from_secs(ms / 1000));
+            }
             Self::Flag(value) => {
                 **value = match text.to_ascii_lowercase().as_str() {
                     "true" => true,
@@ -161,8 +179,9 @@ impl Slot<'_> {
             Self::Integer(value) => **value = text.parse().map_err(|_| Unacceptable)?,
             Self::CountOrAll(value) => {
                 let count: i64 = text.parse().map_err(|_| Unacceptable)?;
-                **value = usize::try_from(count).ok().filter(|count| *count > 0);
+                **value = usize::try_from(count).unwrap_or(0);
             }
+            Self::Streams(value) => **value = text.parse().map_err(|_| Unacceptable)?,
             Self::ErrorStatus(value) => {
                 let status = text.parse().map_err(|_| Unacceptable)?;
                 if !(400..600).contains(&status) {
@@ -172,13 +191,19 @@ impl Slot<'_> {
             }
             Self::Text(value) => **value = text.to_owned(),
             Self::TextOrOff(value) => **value = Some(text.to_owned()).filter(|text| !text.is_empty()),
-            Self::Choice { value, words } => {
-                **value = if text.is_empty() {
-                    None
-                } else {
-                    let word = words.iter().find(|word| word.eq_ignore_ascii_case(text)).ok_or(Unacceptable)?;
-                    Some((*word).to_owned())
+            Self::SameSite(value) => {
+                let words = [SameSite::Strict, SameSite::Lax, SameSite::None];
+                **value = match text {
+                    "" => None,
+                    _ => Some(words.into_iter().find(|w| w.as_str().eq_ignore_ascii_case(text)).ok_or(Unacceptable)?),
                 };
+            }
+            Self::LogFormat(value) => {
+                **value = match text {
+                    "text" => LogFormat::Text,
+                    "json" => LogFormat::Json,
+                    _ => return Err(Unacceptable),
+                }
             }
             Self::LogLevel(value) => {
                 if !crate::log::is_level(text) {
@@ -224,19 +249,23 @@ impl Slot<'_> {
 impl fmt::Display for Slot<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Time { value, negative: Negative::Never } if **value >= NEVER => f.write_str("-1"),
             Self::Time { value, .. } => f.write_str(&time(**value)),
             Self::TimeOrOff(Some(value)) => f.write_str(&time(*value)),
-            Self::SecondsOrOff(Some(value)) => write!(f, "{value}s"),
-            Self::TimeOrOff(None) | Self::SecondsOrOff(None) | Self::CountOrAll(None) => f.write_str("-1"),
+            Self::SecondsOrOff(Some(value)) => write!(f, "{}s", value.as_secs()),
+            Self::TimeOrOff(None) | Self::SecondsOrOff(None) => f.write_str("-1"),
             Self::Flag(value) => write!(f, "{value}"),
             Self::CountOrOff(value) | Self::SizeOrOff(value) if **value == usize::MAX => f.write_str("-1"),
-            Self::Count(value) | Self::CountOrOff(value) => write!(f, "{value}"),
+            Self::Count(value) | Self::CountOrOff(value) | Self::CountOrAll(value) => write!(f, "{value}"),
             Self::Size(value) | Self::SizeOrOff(value) => f.write_str(&size(**value)),
             Self::Shards(value) | Self::ErrorStatus(value) => write!(f, "{value}"),
             Self::Integer(value) => write!(f, "{value}"),
-            Self::CountOrAll(Some(value)) => write!(f, "{value}"),
+            Self::Streams(value) => write!(f, "{value}"),
             Self::Text(value) | Self::LogLevel(value) => f.write_str(value),
-            Self::TextOrOff(value) | Self::Choice { value, .. } => f.write_str(value.as_deref().unwrap_or_default()),
+            Self::TextOrOff(value) => f.write_str(value.as_deref().unwrap_or_default()),
+            Self::SameSite(value) => f.write_str(value.map_or("", SameSite::as_str)),
+            Self::LogFormat(LogFormat::Text) => f.write_str("text"),
+            Self::LogFormat(LogFormat::Json) => f.write_str("json"),
             Self::List(value) | Self::Paths(value) => f.write_str(&value.join(",")),
             Self::Transports(value) => {
                 let names: Vec<&str> = value.iter().map(|transport| transport.as_str()).collect();
@@ -275,12 +304,11 @@ fn millis(text: &str, bare: i64) -> Result<i64, Unacceptable> {
         "d" => 86_400_000,
         _ => return Err(Unacceptable),
     };
-    number.checked_mul(factor).filter(|millis| *millis <= MILLIS_MAX).ok_or(Unacceptable)
+    number
+        .checked_mul(factor)
+        .filter(|millis| *millis <= 0 || u128::from(millis.unsigned_abs()) <= NEVER.as_millis())
+        .ok_or(Unacceptable)
 }
-
-/// Ten thousand days. Engine time is 64 bits of nanoseconds, which ends after 584 years: adding a few of these to
-/// "now" stays far from it.
-const MILLIS_MAX: i64 = 10_000 * 86_400_000;
 
 /// Bytes.
 fn bytes(text: &str) -> Result<i64, Unacceptable> {
@@ -317,7 +345,7 @@ fn path(text: &str) -> Result<String, Unacceptable> {
 fn time(value: Duration) -> String {
     let millis = value.as_millis();
     for (unit, factor) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000)] {
-        if millis != 0 && millis % factor == 0 {
+        if millis != 0 && millis.is_multiple_of(factor) {
             return format!("{}{unit}", millis / factor);
         }
     }
@@ -326,7 +354,7 @@ fn time(value: Duration) -> String {
 
 fn size(value: usize) -> String {
     for (unit, shift) in [("GiB", 30), ("MiB", 20), ("KiB", 10)] {
-        if value != 0 && value % (1 << shift) == 0 {
+        if value != 0 && value.is_multiple_of(1 << shift) {
             return format!("{}{unit}", value >> shift);
         }
     }
@@ -357,9 +385,9 @@ mod tests {
     fn cookie_ages_are_seconds() {
         let mut age = None;
         Slot::SecondsOrOff(&mut age).parse("3600").expect("a number");
-        assert_eq!(age, Some(3600));
+        assert_eq!(age, Some(Duration::from_secs(3600)));
         Slot::SecondsOrOff(&mut age).parse("2h").expect("a number with unit");
-        assert_eq!(age, Some(7200));
+        assert_eq!(age, Some(Duration::from_secs(7200)));
         Slot::SecondsOrOff(&mut age).parse("-1").expect("off");
         assert_eq!(age, None);
     }

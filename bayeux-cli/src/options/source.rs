@@ -169,9 +169,10 @@ fn resolved(
 fn flatten(table: &DeTable<'_>, prefix: &str, found: &mut Vec<(String, usize, Option<String>)>) {
     for (key, value) in table {
         let name = format!("{prefix}{}", key.get_ref());
-        match value.get_ref() {
-            DeValue::Table(inner) => flatten(inner, &format!("{name}."), found),
-            leaf => found.push((name, key.span().start, text_of(leaf))),
+        if let DeValue::Table(inner) = value.get_ref() {
+            flatten(inner, &format!("{name}."), found);
+        } else {
+            found.push((name, key.span().start, text_of(value.get_ref())));
         }
     }
 }

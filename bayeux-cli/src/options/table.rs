@@ -29,6 +29,8 @@ pub(super) enum Place {
     Http(fn(&mut Settings) -> Slot<'_>),
     /// One value for WebSocket (section 13.4); its full name has the prefix `ws.`.
     Ws(fn(&mut Settings) -> Slot<'_>),
+    /// One value for WebSocket whose plain name means something else.
+    WsOnly(fn(&mut Settings) -> Slot<'_>),
     /// One value for the process.
     Process(fn(&mut Settings) -> Slot<'_>),
 }
@@ -41,13 +43,14 @@ impl Place {
             Self::Transport(_) => &["", "ws.", "long-polling.", "long-polling.json.", "long-polling.jsonp."],
             Self::Http(_) => &["", "long-polling.", "long-polling.json."],
             Self::Ws(_) => &["", "ws."],
+            Self::WsOnly(_) => &["ws."],
         }
     }
 
     /// The prefix under which the option is documented.
     pub(super) fn usual_prefix(self) -> &'static str {
         match self {
-            Self::Ws(_) => "ws.",
+            Self::Ws(_) | Self::WsOnly(_) => "ws.",
             Self::Server(_) | Self::Process(_) | Self::Transport(_) | Self::Http(_) => "",
         }
     }
@@ -59,7 +62,7 @@ impl Place {
             Self::Server(_) => "Protocol",
             Self::Transport(_) => "Every transport (also as --ws-..., --long-polling-...)",
             Self::Http(_) => "Long-polling (also as --long-polling-...)",
-            Self::Ws(_) => "WebSocket",
+            Self::Ws(_) | Self::WsOnly(_) => "WebSocket",
         }
     }
 }
@@ -80,6 +83,10 @@ const fn http(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'s
     Spec { name, place: Place::Http(place), doc }
 }
 
+const fn ws_only(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'static str) -> Spec {
+    Spec { name, place: Place::WsOnly(place), doc }
+}
+
 const fn ws(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'static str) -> Spec {
     Spec { name, place: Place::Ws(place), doc }
 }
@@ -98,11 +105,14 @@ pub(super) static TABLE: &[Spec] = &[
     process("listen", |s| Slot::List(&mut s.listen), "Addresses to listen on; port 0 takes a free one"),
     process("path", |s| Slot::Paths(&mut s.paths), "Paths of the Bayeux endpoint, sub-paths included"),
     process("demo", |s| Slot::Flag(&mut s.demo), "Serve the chat page at / and its services"),
-    process("allowOrigin", |s| Slot::List(&mut s.allow_origins), "Origins whose pages may use the server; * for any. Unset: no cross-origin long-polling, WebSocket from anywhere"),
     process("shards", |s| Slot::Shards(&mut s.config.shards), "Engines, and threads that run them"),
     process("logLevel", |s| Slot::LogLevel(&mut s.log_level), "Logs on stderr: error, warn, info, debug, trace; per module as in info,bayeux_http=debug"),
-    process("logFormat", |s| Slot::Choice { value: &mut s.log_format, words: &["text", "json"] }, "Shape of the logs: text or json"),
-    process("drainTimeout", |s| time(&mut s.drain_timeout), "How long a stop may take to flush what is queued"),
+    process("logFormat", |s| Slot::LogFormat(&mut s.log_format), "Shape of the logs: text or json"),
+    process("drainTimeout", |s| time(&mut s.listener.drain_timeout), "How long a stop may take to flush what is queued"),
+    process("maxConnections", |s| Slot::Count(&mut s.listener.connections_max), "TCP connections open at once; further ones wait"),
+    process("headerReadTimeout", |s| time(&mut s.listener.header_read_timeout), "How long a request's headers may take, the wait between two requests included"),
+    process("httpBufferSize", |s| Slot::Size(&mut s.listener.buffer_size_max), "Bytes buffered of an HTTP connection at most: the longest headers"),
+    process("http2MaxStreams", |s| Slot::Streams(&mut s.listener.http2_streams_max), "Streams open at once on one HTTP/2 connection"),
 
     server("allowedTransports", |s| Slot::Transports(&mut s.config.allowed_transports), "Transports that may be used, in order of preference"),
     server("broadcastToPublisher", |s| Slot::Flag(&mut s.config.broadcast_to_publisher), "Publishers receive their own messages"),
@@ -116,6 +126,8 @@ pub(super) static TABLE: &[Spec] = &[
     server("maxWaitingEnvelopes", |s| Slot::Count(&mut s.config.max_waiting_envelopes), "Envelopes that wait on a connection for the one in progress"),
     server("maxChannelLength", |s| Slot::Count(&mut s.config.channels.length_max), "Bytes of a channel name"),
     server("maxChannelSegments", |s| Slot::Count(&mut s.config.channels.segments_max), "Segments of a channel name"),
+    server("maxMessagesPerEnvelope", |s| Slot::Count(&mut s.limits.messages_max), "Messages in one request body or WebSocket message"),
+    server("maxDepth", |s| Slot::Count(&mut s.limits.depth_max), "Arrays and objects inside each other"),
 
     transport("timeout", |o| time(&mut o.timeout), "How long a /meta/connect is held"),
     transport("interval", |o| time(&mut o.interval), "The wait that clients are advised between two of them"),
@@ -130,26 +142,29 @@ pub(super) static TABLE: &[Spec] = &[
     transport("handshakeReconnect", |o| Slot::Flag(&mut o.handshake_reconnect), "Advise maxInterval, so that clients handshake at once after long outages"),
     transport("allowMessageDeliveryDuringHandshake", |o| Slot::Flag(&mut o.allow_message_delivery_during_handshake), "Messages queued during a handshake ride in its response"),
 
-    http("browserCookieName", |s| Slot::Text(&mut s.http.cookie_name), "Name of the browser cookie"),
-    http("browserCookieDomain", |s| Slot::TextOrOff(&mut s.http.cookie_domain), "Its Domain"),
-    http("browserCookiePath", |s| Slot::TextOrOff(&mut s.http.cookie_path), "Its Path"),
-    http("browserCookieMaxAge", |s| Slot::SecondsOrOff(&mut s.http.cookie_max_age), "Its Max-Age, a bare number in seconds; negative: not sent"),
-    http("browserCookieSecure", |s| Slot::Flag(&mut s.http.cookie_secure), "Secure, where the request was"),
-    http("browserCookieHttpOnly", |s| Slot::Flag(&mut s.http.cookie_http_only), "HttpOnly"),
-    http("browserCookieSameSite", |s| Slot::Choice { value: &mut s.http.cookie_same_site, words: &["Strict", "Lax", "None"] }, "SameSite: Strict, Lax or None; unset: not sent"),
-    http("browserCookiePartitioned", |s| Slot::Flag(&mut s.http.cookie_partitioned), "Partitioned"),
+    http("browserCookieName", |s| Slot::Text(&mut s.http.browser_cookie_name), "Name of the browser cookie"),
+    http("browserCookieDomain", |s| Slot::TextOrOff(&mut s.http.browser_cookie_domain), "Its Domain"),
+    http("browserCookiePath", |s| Slot::TextOrOff(&mut s.http.browser_cookie_path), "Its Path"),
+    http("browserCookieMaxAge", |s| Slot::SecondsOrOff(&mut s.http.browser_cookie_max_age), "Its Max-Age, a bare number in seconds; negative: not sent"),
+    http("browserCookieSecure", |s| Slot::Flag(&mut s.http.browser_cookie_secure), "Secure, where the request was"),
+    http("browserCookieHttpOnly", |s| Slot::Flag(&mut s.http.browser_cookie_http_only), "HttpOnly"),
+    http("browserCookieSameSite", |s| Slot::SameSite(&mut s.http.browser_cookie_same_site), "SameSite: Strict, Lax or None; unset: not sent"),
+    http("browserCookiePartitioned", |s| Slot::Flag(&mut s.http.browser_cookie_partitioned), "Partitioned"),
     http("maxSessionsPerBrowser", |s| Slot::Integer(&mut s.config.max_sessions_per_browser), "Connects held at once for one browser; negative: any number, 0: none"),
     http("http2MaxSessionsPerBrowser", |s| Slot::Integer(&mut s.config.http2_max_sessions_per_browser), "The same over HTTP/2"),
     http("multiSessionInterval", |s| time_or_zero(&mut s.config.multi_session_interval), "The interval advised to a browser's surplus sessions; 0: they are refused"),
     http("trustClientSession", |s| Slot::Flag(&mut s.config.trust_client_session), "Find a session by its clientId alone, without the cookie"),
-    http("duplicateMetaConnectHttpResponseCode", |s| Slot::ErrorStatus(&mut s.http.duplicate_meta_connect_status), "HTTP status of a /meta/connect that a newer one replaced"),
+    http("duplicateMetaConnectHttpResponseCode", |s| Slot::ErrorStatus(&mut s.http.duplicate_meta_connect_http_response_code), "HTTP status of a /meta/connect that a newer one replaced"),
+    http("allowOrigin", |s| Slot::List(&mut s.allow_origins), "Origins whose pages may use long-polling, apart from the server's own; * for any"),
+    http("bodyTimeout", |s| time(&mut s.http.body_timeout), "How long a request's body may take to arrive"),
 
-    ws("cometdURLMapping", |s| Slot::Paths(&mut s.ws.paths), "Further paths of the endpoint, as in CometD's configurations"),
+    ws("cometdURLMapping", |s| Slot::Paths(&mut s.ws_paths), "Further paths of the endpoint, as in CometD's configurations"),
     ws("protocol", |s| Slot::TextOrOff(&mut s.ws.protocol), "The subprotocol that upgrades must offer; unset: whatever is offered first"),
     ws("messagesPerFrame", |s| Slot::CountOrAll(&mut s.ws.messages_per_frame), "Queued messages in one outgoing frame; 0 or less: all"),
     ws("bufferSize", |s| Slot::Size(&mut s.ws.buffer_size), "Bytes of the read buffer of a connection"),
-    ws("idleTimeout", |s| Slot::TimeOrOff(&mut s.ws.idle_timeout), "A silent connection is closed after this; must exceed timeout"),
+    ws("idleTimeout", |s| Slot::Time { value: &mut s.ws.idle_timeout, negative: Negative::Never }, "A silent connection is closed after this; must exceed timeout"),
     ws("requireHandshakePerConnection", |s| Slot::Flag(&mut s.config.require_handshake_per_connection), "A new connection must begin with a handshake"),
+    ws_only("allowOrigin", |s| Slot::List(&mut s.ws_allow_origins), "Origins whose pages may connect; unset: any"),
     ws("linger", |s| time(&mut s.config.linger), "How long a connection stays open after its session was disconnected"),
 ];
 

@@ -79,7 +79,9 @@ fn lists_are_texts_arrays_or_repeated_flags() {
     }
     let flags = ["--allow-origin", "http://a", "--allow-origin", "http://b", "--path", "/one,/two/*"];
     let settings = settings("", &[("BAYEUX_LISTEN", "127.0.0.1:0,[::1]:0")], &flags);
-    assert_eq!(settings.allow_origins, ["http://a", "http://b"]);
+    let origins = ["http://a".to_owned(), "http://b".to_owned()];
+    assert_eq!(settings.http.allowed_origins, bayeux_http::AllowedOrigins::Only(origins.into()));
+    assert_eq!(settings.ws.allowed_origins, bayeux_ws::AllowedOrigins::Any);
     assert_eq!(settings.listen, ["127.0.0.1:0", "[::1]:0"]);
     assert_eq!(settings.paths, ["/one", "/two"], "E-161");
 }
@@ -146,7 +148,7 @@ fn old_names_are_accepted_with_a_warning() {
                 sweepThreads = 3\nws.enableExtension.permessage-deflate = false\n";
     let loaded = load_from(file, &[], &["--executor-max-threads", "9"]).expect("old, but known");
     assert_eq!(loaded.warnings.len(), 7, "{:?}", loaded.warnings);
-    assert_eq!(loaded.settings.http.cookie_name, "SID");
+    assert_eq!(loaded.settings.http.browser_cookie_name, "SID");
     assert!(loaded.settings.config.websocket.meta_connect_deliver_only);
     assert!(!loaded.settings.config.long_polling.meta_connect_deliver_only);
 }
