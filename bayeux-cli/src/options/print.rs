@@ -43,6 +43,10 @@ impl Loaded {
 }
 
 fn line(out: &mut String, name: &str, value: &str, origin: &Origin) {
+    if value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok() {
+        writeln!(out, "{:<60} # {origin}", format!("{name} = {value}")).expect("a String takes everything");
+        return;
+    }
     let mut quoted = String::from('"');
     for c in value.chars() {
         match c {
