@@ -3,6 +3,11 @@
 //! Pick this crate to serve long-polling; it brings [`bayeux_server`], re-exported, which has the server, its endpoint
 //! and its listener. WebSocket is `bayeux-ws`; both mount on the same endpoint.
 
+mod body;
+mod content;
+mod cookie;
+mod cors;
+mod form;
 mod long_polling;
 mod options;
 

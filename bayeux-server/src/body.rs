@@ -91,18 +91,19 @@ impl fmt::Debug for RequestBody {
 #[derive(Debug, Default)]
 pub struct ResponseBody {
     data: Bytes,
-    link: Option<Link>,
+    /// Here for its drop.
+    _link: Option<Link>,
 }
 
 impl ResponseBody {
     /// A body that answers no exchange.
     pub fn new(data: impl Into<Bytes>) -> Self {
-        Self { data: data.into(), link: None }
+        Self { data: data.into(), _link: None }
     }
 
     /// The body that answers the exchange of `link`.
     pub fn answering(link: Link, data: Bytes) -> Self {
-        Self { data, link: Some(link) }
+        Self { data, _link: Some(link) }
     }
 }
 

@@ -10,6 +10,15 @@ use http::{Extensions, HeaderMap, Method, Uri, Version};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerAddr(pub SocketAddr);
 
+/// Says, as an extension of a request, that it was made over TLS. Whoever terminates TLS puts it there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverTls;
+
+/// Whether a request was made over TLS: it says so in its target, or has [`OverTls`].
+pub fn is_over_tls(request: &Parts) -> bool {
+    request.uri.scheme() == Some(&http::uri::Scheme::HTTPS) || request.extensions.get::<OverTls>().is_some()
+}
+
 /// The request that a message came with: the `POST`, or the upgrade of its WebSocket (rule TW-2).
 ///
 /// Kept only while hooks are registered that could ask for it.
@@ -26,7 +35,7 @@ pub struct Context {
 impl Context {
     /// The context of a request.
     pub fn new(parts: Parts) -> Self {
-        let tls = parts.uri.scheme() == Some(&http::uri::Scheme::HTTPS);
+        let tls = is_over_tls(&parts);
         let Parts { method, uri, version, headers, extensions, .. } = parts;
         Self { method, uri, version, headers, extensions, tls }
     }
@@ -61,7 +70,7 @@ impl Context {
         self.extensions.get::<PeerAddr>().map(|peer| peer.0)
     }
 
-    /// Whether the request was made over TLS, as far as the request's target tells.
+    /// Whether the request was made over TLS, as far as can be told.
     pub fn is_tls(&self) -> bool {
         self.tls
     }

@@ -44,7 +44,8 @@ pub(crate) fn shard_of(command: &Command, asked: ShardId) -> ShardId {
         | Command::Release { session }
         | Command::Subscribe { session, .. }
         | Command::Unsubscribe { session, .. }
-        | Command::SetSession { session, .. } => session.shard(),
+        | Command::SetSession { session, .. }
+        | Command::Publish { from: Some(session), .. } => session.shard(),
         _ => asked,
     }
 }

@@ -45,7 +45,7 @@ pub use bayeux_proto as proto;
 pub use bayeux_core::{CloseReason, Config, RemovalReason, Ruling, Transport, Verdict};
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;
-pub use context::{Context, PeerAddr};
+pub use context::{Context, OverTls, PeerAddr, is_over_tls};
 pub use data::IntoData;
 pub use endpoint::{Endpoint, EndpointFuture, ServiceFuture, TransportService, text_response};
 pub use error::{BuildError, DataError, SendError};

@@ -32,8 +32,10 @@ enum Phase {
     Open,
     /// The exchange has its whole response, which is being written.
     Answered,
-    /// The engine has forgotten the connection.
-    Forgotten,
+    /// It is to be closed.
+    Closing,
+    /// The engine has heard that it is gone.
+    Gone,
 }
 
 /// What happened to a link.
@@ -74,6 +76,29 @@ impl Outbox {
 }
 
 impl Content {
+    fn take(&mut self, messages: &mut Vec<Outgoing>, phase: &mut Phase) -> Option<LinkEvent> {
+        if let Some(drained) = self.drained.take() {
+            // The buffers change hands, so that neither side allocates while messages flow.
+            mem::swap(messages, &mut self.messages);
+            if drained == Drained::Finished {
+                *phase = Phase::Answered;
+            }
+            return Some(LinkEvent::Write);
+        }
+        if let Some(reason) = self.close.take() {
+            *phase = Phase::Closing;
+            return Some(LinkEvent::Close(reason));
+        }
+        mem::take(&mut self.resumed).then_some(LinkEvent::Resume)
+    }
+
+    fn wake_later(&mut self, task: &Waker) {
+        match &mut self.waker {
+            Some(waker) => waker.clone_from(task),
+            none => *none = Some(task.clone()),
+        }
+    }
+
     /// The task to wake because something changed, if it sleeps.
     pub(crate) fn waker(&mut self) -> Option<Waker> {
         self.waker.take()
@@ -108,10 +133,13 @@ impl Link {
     fn open(&self, context: Option<Arc<Context>>, batch: Option<Batch>) {
         let (conn, outbox, link) = (self.conn, Arc::clone(&self.outbox), self.facts.clone());
         self.server.shard(self.shard).turn(&self.server, |state, now| {
+            let is_http = link.transport.is_http();
             state.open(conn, outbox, link.transport, context);
             state.handle(now, Input::Opened { conn, link });
-            if let Some(batch) = batch {
-                state.handle(now, Input::Received { conn, batch });
+            match batch {
+                Some(batch) if is_http => state.handle(now, Input::Received { conn, batch }),
+                Some(batch) => state.receive(now, conn, batch),
+                None => {}
             }
         });
     }
@@ -125,34 +153,29 @@ impl Link {
         self.server.room().await;
         if let Some(home) = self.server.shard_of_first(&batch)
             && home != self.shard
-            && self.move_to(home, &batch)
+            && let Some(context) = self.leave()
         {
+            // What this shard wanted written, replies without session, is in the outbox and goes first.
+            self.shard = home;
+            self.conn = self.server.next_connection();
+            self.open(context, Some(batch));
             return;
         }
         let conn = self.conn;
-        self.server.shard(self.shard).turn(&self.server, |state, now| {
-            state.handle(now, Input::Received { conn, batch });
-        });
+        self.server.shard(self.shard).turn(&self.server, |state, now| state.receive(now, conn, batch));
     }
 
-    /// Moves the connection to the shard of the session that its envelope names, unless it is bound to a session here
-    /// (rules TW-10, TW-11). Says whether it did, and thereby took the envelope.
-    fn move_to(&mut self, home: ShardId, batch: &Batch) -> bool {
-        let old = self.conn;
-        let context = self.server.shard(self.shard).turn(&self.server, |state, now| {
-            if state.is_bound(old) {
+    /// Leaves the shard, unless the connection is bound to a session there (rules TW-10, TW-11). Returns its context.
+    fn leave(&self) -> Option<Option<Arc<Context>>> {
+        let conn = self.conn;
+        self.server.shard(self.shard).turn(&self.server, |state, now| {
+            if state.is_bound(conn) {
                 return None;
             }
-            let context = state.forget(old);
-            state.handle(now, Input::Closed { conn: old });
+            let context = state.forget(conn);
+            state.handle(now, Input::Closed { conn });
             Some(context)
-        });
-        let Some(context) = context else { return false };
-        self.shard = home;
-        self.conn = self.server.next_connection();
-        // What the old shard wanted written, replies without session, is in the outbox and goes first.
-        self.open(context, Some(batch.clone()));
-        true
+        })
     }
 
     /// Whether another envelope may be handed over. Where false, keep it, and read no further until
@@ -164,40 +187,28 @@ impl Link {
     /// Waits for what happens next. With [`LinkEvent::Write`], the messages are in `messages`, which must be empty
     /// before. Cancel-safe.
     pub async fn event(&mut self, messages: &mut Vec<Outgoing>) -> LinkEvent {
-        poll_fn(|cx| match self.take(messages) {
-            Some(event) => Poll::Ready(event),
-            None => {
-                let mut content = self.outbox.lock();
-                // A shard may have come between the look and this lock.
-                if content.drained.is_some() || content.close.is_some() || content.resumed {
-                    drop(content);
-                    return self.take(messages).map_or(Poll::Pending, Poll::Ready);
-                }
-                match &mut content.waker {
-                    Some(waker) => waker.clone_from(cx.waker()),
-                    none => *none = Some(cx.waker().clone()),
-                }
-                Poll::Pending
+        poll_fn(|cx| {
+            let mut content = self.outbox.lock();
+            if let Some(event) = content.take(messages, &mut self.phase) {
+                return Poll::Ready(event);
             }
+            content.wake_later(cx.waker());
+            Poll::Pending
         })
         .await
     }
 
-    /// What happened already, without waiting.
-    fn take(&mut self, messages: &mut Vec<Outgoing>) -> Option<LinkEvent> {
-        let mut content = self.outbox.lock();
-        content.resumed = false;
-        if let Some(drained) = content.drained.take() {
-            mem::swap(messages, &mut content.messages);
-            if drained == Drained::Finished {
-                self.phase = Phase::Answered;
+    /// Waits until the connection is to be closed, whatever else there is for it. Cancel-safe.
+    pub async fn closing(&mut self) {
+        poll_fn(|cx| {
+            let mut content = self.outbox.lock();
+            if content.close.is_some() {
+                return Poll::Ready(());
             }
-            return Some(LinkEvent::Write);
-        }
-        content.close.take().map(|reason| {
-            self.phase = Phase::Forgotten;
-            LinkEvent::Close(reason)
+            content.wake_later(cx.waker());
+            Poll::Pending
         })
+        .await;
     }
 
     /// The browser cookie to set in the response of this exchange, if any (rule TH-20).
@@ -227,6 +238,20 @@ impl Link {
         }
     }
 
+    /// Tells the engine what dropping the link would, before its task is done.
+    pub fn close(&mut self) {
+        let conn = self.conn;
+        let input = match mem::replace(&mut self.phase, Phase::Gone) {
+            Phase::Open | Phase::Closing => Input::Closed { conn },
+            Phase::Answered => Input::Written { conn },
+            Phase::Gone => return,
+        };
+        self.server.shard(self.shard).turn(&self.server, |state, now| {
+            state.forget(conn);
+            state.handle(now, input);
+        });
+    }
+
     /// Says that what [`Link::event`] handed out is written, or could not be.
     pub fn written(&self) {
         if self.phase == Phase::Open {
@@ -239,18 +264,7 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let conn = self.conn;
-        let input = match self.phase {
-            Phase::Open => Some(Input::Closed { conn }),
-            Phase::Answered => Some(Input::Written { conn }),
-            Phase::Forgotten => None,
-        };
-        if let Some(input) = input {
-            self.server.shard(self.shard).turn(&self.server, |state, now| {
-                state.forget(conn);
-                state.handle(now, input);
-            });
-        }
+        self.close();
         self.server.link_closed();
     }
 }

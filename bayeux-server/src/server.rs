@@ -89,7 +89,10 @@ impl Server {
         if !effects::in_hook() {
             self.room().await;
         }
-        let shard = shard_of_channel(channel.text(), self.0.config.shards);
+        let shard = match &from {
+            Some(from) => from.shard(),
+            None => shard_of_channel(channel.text(), self.0.config.shards),
+        };
         self.command(shard, Command::Publish { channel, event, from });
     }
 
@@ -146,7 +149,7 @@ impl Server {
     pub async fn shutdown(&self, deadline: Duration) {
         if !self.0.stopping.swap(true, Ordering::AcqRel) {
             for shard in &self.0.shards {
-                shard.turn(self, |state, now| state.handle(now, Input::Command(Command::Shutdown)));
+                shard.stop(self);
             }
         }
         if tokio::time::timeout(deadline, self.quiet()).await.is_err() {
@@ -289,10 +292,6 @@ impl Server {
 
     pub(crate) fn shard(&self, shard: ShardId) -> &Shard {
         &self.0.shards[usize::from(shard.0)]
-    }
-
-    pub(crate) fn shards(&self) -> &[Shard] {
-        &self.0.shards
     }
 
     pub(crate) fn inner(&self) -> &Arc<Inner> {

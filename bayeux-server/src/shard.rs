@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 use bayeux_core::{
-    Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input,
-    Notice, Output, RemovalReason, ShardId, Time, Transport, Verdict,
+    Budget, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input, Notice, Output,
+    RemovalReason, ShardId, Time, Transport, Verdict,
 };
-use bayeux_proto::ChannelPattern;
+use bayeux_proto::{Batch, ChannelPattern};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -20,7 +20,7 @@ use crate::hooks::{self, Asking};
 use crate::link::Outbox;
 use crate::message::Subscribed;
 use crate::server::{Inner, Server};
-use crate::session::Session;
+use crate::session::{Facts, Session};
 
 /// How many outputs a turn handles before it lets others have the shard: some tens of microseconds. What is left, the
 /// shard's own task goes on with.
@@ -47,10 +47,14 @@ pub(crate) struct State {
     links: HashMap<ConnectionKey, Near>,
     /// Hooks that run.
     asked: HashMap<DecisionId, AbortHandle>,
-    /// Connections that the engine wants no input from.
-    blocked: Vec<ConnectionKey>,
+    /// Blocked connections that something happened to during this turn.
+    moved_on: Vec<ConnectionKey>,
     /// When the shard's task wakes by itself.
     armed: Time,
+    /// The session removed last: notices of its subscriptions follow.
+    removed: Option<Arc<Facts>>,
+    /// Set when the server stops.
+    stopping: bool,
 }
 
 /// The shard's end of a link.
@@ -58,6 +62,8 @@ struct Near {
     outbox: Arc<Outbox>,
     transport: Transport,
     context: Option<Arc<Context>>,
+    /// Whether the engine wants no input from it. Never set for an exchange, which has but one envelope.
+    blocked: bool,
 }
 
 /// What is left after a turn of the shard's own task.
@@ -70,8 +76,15 @@ enum Left {
 
 impl Shard {
     pub(crate) fn new(id: ShardId, engine: Engine) -> Self {
-        let state =
-            State { engine, links: HashMap::new(), asked: HashMap::new(), blocked: Vec::new(), armed: Time::MAX };
+        let state = State {
+            engine,
+            links: HashMap::new(),
+            asked: HashMap::new(),
+            moved_on: Vec::new(),
+            armed: Time::MAX,
+            removed: None,
+            stopping: false,
+        };
         Self { id, state: Mutex::new(state), inbox: Inbox::default(), wake: Arc::default() }
     }
 
@@ -129,6 +142,22 @@ impl Shard {
         if more { Left::More } else { Left::Until(due) }
     }
 
+    /// Answers held connects, and closes what would stay open.
+    pub(crate) fn stop(&self, server: &Server) {
+        self.turn(server, |state, now| {
+            state.stopping = true;
+            state.handle(now, Input::Command(Command::Shutdown));
+        });
+        // Behind that turn's output. What a later turn of the shard still writes on a WebSocket may be lost.
+        let mut wakers = Vec::new();
+        for near in self.lock().links.values().filter(|near| !near.transport.is_http()) {
+            let mut content = near.outbox.lock();
+            content.close = Some(CloseReason::Stopping);
+            wakers.extend(content.waker());
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Feeds the verdict on a decision, after what the hook did.
     pub(crate) fn decide(&self, server: &Server, decision: Decision, verdict: Verdict, effects: Vec<Command>) {
         let mut own = Vec::with_capacity(effects.len());
@@ -139,6 +168,7 @@ impl Shard {
             }
         }
         let id = decision.id();
+        let conn = decision.question().conn;
         self.turn(server, |state, now| {
             // Withdrawn: the deadline has passed, or the connection is gone. What the hook did counts all the same.
             let wanted = state.asked.remove(&id).is_some();
@@ -147,6 +177,7 @@ impl Shard {
             }
             if wanted {
                 state.handle(now, decision.answer(verdict));
+                state.moved_on.extend(conn);
             }
         });
     }
@@ -159,17 +190,17 @@ impl Shard {
 
 impl State {
     pub(crate) fn handle(&mut self, now: Time, input: Input) {
-        let received = match &input {
-            Input::Received { conn, .. } => Some(*conn),
-            _ => None,
-        };
         self.engine.handle(now, input);
-        if let Some(conn) = received
-            && !self.engine.wants_input(conn)
-            && let Some(near) = self.links.get(&conn)
+    }
+
+    /// Takes an envelope of a connection that may send more, and sees whether it may.
+    pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) {
+        self.engine.handle(now, Input::Received { conn, batch });
+        if !self.engine.wants_input(conn)
+            && let Some(near) = self.links.get_mut(&conn)
         {
+            near.blocked = true;
             near.outbox.lock().blocked = true;
-            self.blocked.push(conn);
         }
     }
 
@@ -180,7 +211,10 @@ impl State {
         transport: Transport,
         context: Option<Arc<Context>>,
     ) {
-        self.links.insert(conn, Near { outbox, transport, context });
+        if self.stopping && !transport.is_http() {
+            outbox.lock().close = Some(CloseReason::Stopping);
+        }
+        self.links.insert(conn, Near { outbox, transport, context, blocked: false });
     }
 
     /// Forgets a link; returns its context.
@@ -215,7 +249,7 @@ impl State {
                     to.inbox.push(id, *item);
                     to.wake();
                 }
-                Output::Notice(notice) => note(server, *notice),
+                Output::Notice(notice) => self.note(server, *notice),
             }
         }
         true
@@ -223,10 +257,14 @@ impl State {
 
     fn drain(&mut self, now: Time, conn: ConnectionKey) -> Option<Waker> {
         let near = self.links.get(&conn)?;
+        if near.blocked {
+            self.moved_on.push(conn);
+        }
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
+        let before = content.messages.len();
         let drained = self.engine.drain(now, conn, budget, &mut content.messages);
-        if content.messages.is_empty() && drained != Drained::Finished {
+        if content.messages.len() == before && drained != Drained::Finished {
             return None;
         }
         content.drained = Some(drained);
@@ -266,18 +304,18 @@ impl State {
 
     /// Lets those read on that the engine wants input of again.
     fn unblock(&mut self, wakers: &mut Vec<Waker>) {
-        let Self { engine, links, blocked, .. } = self;
-        blocked.retain(|&conn| {
-            let Some(near) = links.get(&conn) else { return false };
-            if !engine.wants_input(conn) {
-                return true;
+        while let Some(conn) = self.moved_on.pop() {
+            if let Some(near) = self.links.get_mut(&conn)
+                && near.blocked
+                && self.engine.wants_input(conn)
+            {
+                near.blocked = false;
+                let mut content = near.outbox.lock();
+                content.blocked = false;
+                content.resumed = true;
+                wakers.extend(content.waker());
             }
-            let mut content = near.outbox.lock();
-            content.blocked = false;
-            content.resumed = true;
-            wakers.extend(content.waker());
-            false
-        });
+        }
     }
 }
 
@@ -357,49 +395,59 @@ async fn tend(server: Weak<Inner>, shard: ShardId, wake: Arc<Notify>) {
     }
 }
 
-/// Keeps the map of sessions, and tells listeners and the log.
-fn note(server: &Server, notice: Notice) {
-    match notice {
-        Notice::SessionAdded { session, transport, .. } => {
-            tracing::debug!(%session, transport = transport.as_str(), "session added");
-            server.sessions_by_id().insert(session, transport);
+impl State {
+    /// Keeps the map of sessions, and tells listeners and the log.
+    fn note(&mut self, server: &Server, notice: Notice) {
+        match notice {
+            Notice::SessionAdded { session, transport, .. } => {
+                tracing::debug!(%session, transport = transport.as_str(), "session added");
+                server.sessions_by_id().insert(session, transport);
+            }
+            Notice::SessionRemoved { session, reason } => {
+                tracing::debug!(%session, reason = reason.as_str(), "session removed");
+                self.removed = server.sessions_by_id().get(session.as_str());
+                if let Some(facts) = self.removed.clone() {
+                    session_removed(server, facts, reason);
+                }
+            }
+            Notice::Unsubscribed { session, channel } => {
+                let removed = self.removed.clone().filter(|removed| removed.id == session);
+                if let Some(facts) = removed.or_else(|| server.sessions_by_id().get(session.as_str())) {
+                    unsubscribed(server, facts, channel);
+                }
+            }
+            Notice::Overflowed { session, messages } => {
+                tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
+            }
+            Notice::DecisionExpired { id } => {
+                tracing::warn!(?id, "a hook did not answer in time; its message is denied");
+            }
+            _ => {}
         }
-        Notice::SessionRemoved { session, reason } => {
-            tracing::debug!(%session, reason = reason.as_str(), "session removed");
-            session_removed(server, session, reason);
-        }
-        Notice::Unsubscribed { session, channel } => unsubscribed(server, &session, channel),
-        Notice::Overflowed { session, messages } => {
-            tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
-        }
-        Notice::DecisionExpired { id } => tracing::warn!(?id, "a hook did not answer in time; its message is denied"),
-        _ => {}
     }
 }
 
 /// Applications see a removal before the session's id stops resolving.
-fn session_removed(server: &Server, id: ClientId, reason: RemovalReason) {
+fn session_removed(server: &Server, facts: Arc<Facts>, reason: RemovalReason) {
     let table = server.registry().table();
-    let Some(facts) = server.sessions_by_id().get(id.as_str()) else { return };
     if table.session_removed.is_empty() {
-        server.sessions_by_id().remove(&id);
+        server.sessions_by_id().remove(&facts.id);
         return;
     }
     let server = server.clone();
     let runtime = server.inner().runtime.clone();
     runtime.spawn(async move {
-        let session = Session::new(facts, server.clone());
+        let session = Session::new(Arc::clone(&facts), server.clone());
         let told = hooks::notify(&table.session_removed, (session, reason));
         if tokio::time::timeout(server.config().decision_timeout, told).await.is_err() {
-            tracing::warn!(session = %id, "listeners of a session's removal took too long");
+            tracing::warn!(session = %facts.id, "listeners of a session's removal took too long");
         }
-        server.sessions_by_id().remove(&id);
+        server.sessions_by_id().remove(&facts.id);
     });
 }
 
-fn unsubscribed(server: &Server, id: &ClientId, channel: ChannelPattern) {
+fn unsubscribed(server: &Server, facts: Arc<Facts>, channel: ChannelPattern) {
     let table = server.registry().table();
-    let Some(facts) = server.sessions_by_id().get(id.as_str()) else { return };
     if !table.unsubscribed.is_empty() {
         let session = Session::new(facts, server.clone());
         let event = Subscribed { session, channel, message: None, context: None };

@@ -3,6 +3,7 @@
 //! Pick this crate to serve WebSocket; it brings [`bayeux_server`], re-exported, which has the server, its endpoint and
 //! its listener. Long-polling is `bayeux-http`; both mount on the same endpoint.
 
+mod conversation;
 mod options;
 mod websocket;
 
