@@ -23,6 +23,14 @@ impl Outgoing {
         }
     }
 
+    /// Whether it is the last reply to its envelope.
+    pub fn ends_envelope(&self) -> bool {
+        match self {
+            Self::Event(_) => false,
+            Self::Reply(reply) => reply.ends_envelope,
+        }
+    }
+
     fn is_event(&self) -> bool {
         match self {
             Self::Event(_) => true,
@@ -48,10 +56,36 @@ pub fn encode_into(messages: &[Outgoing], out: &mut BytesMut) {
 }
 
 /// Cuts messages into WebSocket frames: each run of events into envelopes of `events_per_frame` (0: all of the run in
-/// one), each run of replies into one (rules TW-8, O-35). A lone event is not copied.
+/// one), the replies to one envelope into one (rules TW-8, O-35; see [`Reply::ends_envelope`]). A lone event is not
+/// copied.
 pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
     let events_max = if events_per_frame == 0 { usize::MAX } else { events_per_frame };
     Frames { rest: messages, events_max }
+}
+
+/// Makes an encoded envelope fit to stand in a script: U+2028 and U+2029 in raw values become escapes (rule TJ-5).
+/// Without any it is not copied.
+pub fn escape_line_separators(json: Bytes) -> Bytes {
+    // Valid JSON has them in strings only, where the escape means the same.
+    let separator = |bytes: &[u8]| match bytes {
+        [0xE2, 0x80, 0xA8] => Some(b"\\u2028"),
+        [0xE2, 0x80, 0xA9] => Some(b"\\u2029"),
+        _ => None,
+    };
+    let mut out = BytesMut::new();
+    let mut written = 0;
+    for (at, bytes) in json.windows(3).enumerate() {
+        if let Some(escape) = separator(bytes) {
+            out.extend_from_slice(&json[written..at]);
+            out.extend_from_slice(escape);
+            written = at + bytes.len();
+        }
+    }
+    if written == 0 {
+        return json;
+    }
+    out.extend_from_slice(&json[written..]);
+    out.freeze()
 }
 
 /// The envelopes of [`frames`].
@@ -66,8 +100,12 @@ impl Iterator for Frames<'_> {
 
     fn next(&mut self) -> Option<Bytes> {
         let is_event = self.rest.first()?.is_event();
-        let items_max = if is_event { self.events_max } else { usize::MAX };
-        let items = self.rest.iter().take(items_max).take_while(|message| message.is_event() == is_event).count();
+        let run = self.rest.iter().take_while(|message| message.is_event() == is_event).count();
+        let items = if is_event {
+            run.min(self.events_max)
+        } else {
+            self.rest.iter().take(run).position(Outgoing::ends_envelope).map_or(run, |last| last + 1)
+        };
         let (frame, rest) = self.rest.split_at(items);
         self.rest = rest;
         Some(encode(frame))
@@ -123,6 +161,19 @@ mod tests {
         );
     }
 
+    /// TW-8: the replies to one envelope leave in one frame, those to two in two.
+    #[test]
+    fn a_frame_ends_with_the_envelope_that_it_answers() {
+        let last = |id| {
+            let Outgoing::Reply(mut reply) = reply(id) else { unreachable!("made above") };
+            reply.ends_envelope = true;
+            Outgoing::Reply(reply)
+        };
+        let frames = text(&[reply("1"), last("2"), last("3")], 1);
+        assert_eq!(frames.len(), 2);
+        assert!(frames[0].contains(r#""id":"2""#) && frames[1].contains(r#""id":"3""#));
+    }
+
     #[test]
     fn a_lone_event_is_not_copied() {
         let event = event(1);
@@ -132,6 +183,15 @@ mod tests {
             frames(std::slice::from_ref(&event), 1).next().map(|frame| frame.as_ptr()),
             Some(frozen.as_array().as_ptr())
         );
+    }
+
+    #[test]
+    fn line_separators_in_raw_values_are_escaped_for_scripts() {
+        let json = Bytes::from("[\"\u{2028}a\u{2029}\u{2028}é\u{2027}\u{202a}\u{2029}\"]");
+        let escaped = escape_line_separators(json);
+        assert_eq!(escaped, "[\"\\u2028a\\u2029\\u2028é\u{2027}\u{202a}\\u2029\"]", "TJ-5");
+        assert_eq!(escape_line_separators(escaped.clone()).as_ptr(), escaped.as_ptr(), "nothing to do, nothing copied");
+        assert_eq!(escape_line_separators(Bytes::new()), "");
     }
 
     #[test]

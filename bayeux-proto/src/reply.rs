@@ -3,6 +3,7 @@
 use bytestring::ByteString;
 
 use crate::advice::Advice;
+use crate::decode;
 use crate::error_field::ErrorField;
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
@@ -28,6 +29,9 @@ pub struct Reply {
     pub advice: Advice,
     /// `ext`, an object.
     pub ext: Option<RawJson>,
+    /// Whether the replies to its envelope end here. Not on the wire: a WebSocket frame ends here, too, so that the
+    /// replies to one envelope leave in one frame and those to two in two (rule TW-8).
+    pub ends_envelope: bool,
     /// Further fields, as (key as written with its quotes, value).
     pub fields: Vec<(ByteString, RawJson)>,
 }
@@ -48,7 +52,10 @@ impl Reply {
     ///
     /// It does not keep the request's buffer alive.
     pub fn to(request: &Message) -> Self {
-        let own = |text: &ByteString| ByteString::from(&**text);
+        let own = |text: &ByteString| match decode::well_known_channel(text) {
+            Some(known) => ByteString::from_static(known),
+            None => ByteString::from(&**text),
+        };
         Self {
             channel: request.channel.as_ref().map(own),
             id: request.id.as_ref().map(MessageId::detach),
@@ -58,6 +65,7 @@ impl Reply {
             handshake: None,
             advice: Advice::default(),
             ext: None,
+            ends_envelope: false,
             fields: Vec::new(),
         }
     }
