@@ -1,5 +1,7 @@
 //! The application's side: listeners, policy, what they may do and how long they may take.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use std::sync::Arc;
