@@ -70,7 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             // server that stops waits for it.
             let Self { socket, mut link, .. } = self;
             link.close();
-            drop(timeout(CLOSE_GRACE, farewell(socket, code, reason)).await);
+            // Boxed: connections that are open need no room for it.
+            drop(Box::pin(timeout(CLOSE_GRACE, farewell(socket, code, reason))).await);
         }
     }
 
