@@ -177,6 +177,8 @@ impl Engine {
         }
         if session.held.as_ref().is_some_and(|held| held.conn != conn) {
             self.drop_held(key);
+            // Nothing else would: that connect is never answered.
+            self.start_expiry(key, None);
         }
         self.set_target(key, Some(conn));
         let Some(session) = self.sessions.get(key) else { return };
@@ -540,6 +542,9 @@ impl Engine {
         let session = conn.session;
         if let Some(held) = conn.exchange.hold {
             self.release(held);
+        }
+        if let Some(lane) = conn.lane {
+            self.abandon_handshake(lane);
         }
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) {
             give_back(session, conn.out);
