@@ -10,7 +10,7 @@
 
 use bayeux_proto::{ByteString, ChannelKind, ChannelPattern};
 
-use crate::channel::{Channel, ChannelKey, home, is_persistent_kind};
+use crate::channel::{Channel, ChannelKey, is_persistent_kind};
 use crate::engine::{Due, Engine};
 use crate::event::{ChannelSetting, ChannelSettings, Forward, Notice, Output, Points, Ruling, Verdict};
 use crate::id::ShardId;
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     fn home_of(&self, pattern: &ChannelPattern) -> ShardId {
-        home(pattern.as_str(), self.config.shards)
+        ShardId::home_of(pattern.as_str(), self.config.shards)
     }
 
     /// At home: adds a channel and tells everybody.
@@ -77,7 +77,7 @@ impl Engine {
     /// At home: starts or stops the way to removal of a channel that may have become idle or busy (rule A-5).
     fn review(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        if home(channel.pattern.as_str(), self.config.shards) != self.shard {
+        if ShardId::home_of(channel.pattern.as_str(), self.config.shards) != self.shard {
             return;
         }
         match (channel.is_idle(), channel.idle_timer) {
