@@ -154,8 +154,7 @@ fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
     http.http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_read_timeout)
-        .max_buf_size(options.buffer_size_max.max(8192))
-        .pipeline_flush(true);
+        .max_buf_size(options.buffer_size_max.max(8192));
     http.http2().timer(TokioTimer::new()).max_concurrent_streams(options.http2_streams_max);
     http
 }

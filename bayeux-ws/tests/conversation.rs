@@ -26,7 +26,6 @@ async fn push_comes_during_a_held_connect() {
     running.server.publish("/chat/a", &json!({"n": 1.50})).await.unwrap();
     assert_eq!(alice.frame().await, [json!({"channel": "/chat/a", "data": {"n": 1.5}})]);
     assert_eq!(alice.frame().await, [json!({"id": "c", "channel": "/meta/connect", "successful": true})]);
-    running.stop().await;
 }
 
 /// Z-6: other envelopes are read and answered while a connect is held.
@@ -43,7 +42,6 @@ async fn messages_are_answered_while_a_connect_is_held() {
         let replies = alice.exchange(&json!([publish])).await;
         assert_eq!(replies, [json!({"id": n.to_string(), "channel": "/service/x", "successful": true})]);
     }
-    running.stop().await;
 }
 
 /// E-155: `[subscribe, publish]` in one frame: replies in one frame, in order.
@@ -57,7 +55,6 @@ async fn batched_replies_come_in_one_frame() {
     let replies = alice.exchange(&json!([subscribe, publish])).await;
     let ids: Vec<_> = replies.iter().map(|reply| reply["id"].clone()).collect();
     assert_eq!(ids, ["1", "2"], "{replies:?}");
-    running.stop().await;
 }
 
 /// E-153, L-41: the first connection lost, a second one takes the session over, in whatever shard it was accepted.
@@ -81,7 +78,6 @@ async fn second_connection_takes_the_session_over() {
             assert_eq!(second.exchange(&json!([disconnect])).await[0]["successful"], true);
         }
         assert_eq!(running.server.session_count(), 0);
-        running.stop().await;
     }
 }
 
@@ -100,7 +96,6 @@ async fn old_connection_gets_nothing_after_a_takeover() {
     // The first frame on the old connection is what it asks for itself.
     let publish = first.message("/service/x", json!({"id": "p", "data": 1}));
     assert_eq!(first.exchange(&json!([publish])).await[0]["id"], "p");
-    running.stop().await;
 }
 
 /// E-66, H-11: a foreign client id, of our shape or not, is unknown; the connection stays.
@@ -121,7 +116,6 @@ async fn foreign_client_ids_are_unknown() {
     mallory.handshake().await;
     let stolen = json!([{"id": "1", "channel": "/service/x", "clientId": alice.id, "data": 1}]);
     assert_eq!(mallory.exchange(&stolen).await[0]["error"], "402::session_unknown");
-    running.stop().await;
 }
 
 /// What one connection publishes arrives in order, across shards.
@@ -150,7 +144,6 @@ async fn order_is_kept_across_shards() {
         }
         assert!(numbers.iter().copied().eq(0..500), "{numbers:?}");
     }
-    running.stop().await;
 }
 
 /// E-157: `messagesPerFrame` 1 and 0: as many frames as messages, or one.
@@ -177,7 +170,6 @@ async fn frames_have_as_many_messages_as_the_option_says() {
             deliveries.extend((count > 0).then_some(count));
         }
         assert_eq!(deliveries, sizes, "messagesPerFrame {option}");
-        running.stop().await;
     }
 }
 
@@ -216,7 +208,6 @@ async fn slow_reader_is_cut_and_nobody_else_notices() {
     assert_eq!(quick.exchange(&json!([publish])).await[0]["id"], "p");
     // Cut: what was on its way may still come, then it ends.
     while slow.next().await.is_some() {}
-    running.stop().await;
 }
 
 /// TW-24: when the server stops, connections are closed 1001, held connects answered before.
@@ -260,7 +251,6 @@ async fn session_of_a_lost_connection_expires() {
     drop(alice);
     assert_eq!(told.recv().await, Some((true, RemovalReason::Expired)));
     until("the session is gone", || running.server.session_count() == 0).await;
-    running.stop().await;
 }
 
 /// TW-23: the server closes a connection whose session was disconnected and which the client keeps open.
@@ -275,5 +265,4 @@ async fn connection_of_a_disconnected_session_is_closed() {
     let farewell = alice.frame().await;
     assert_eq!(farewell.last().map(|message| message["channel"].clone()), Some(Value::from("/meta/disconnect")));
     assert_eq!(alice.closed().await.0, 1000);
-    running.stop().await;
 }
