@@ -11,7 +11,6 @@
 mod generate;
 #[path = "hostile/innocent.rs"]
 mod innocent;
-#[path = "hostile/wire.rs"]
 mod wire;
 
 use std::collections::HashMap;
@@ -204,7 +203,7 @@ async fn by_websocket(address: SocketAddr, mut rng: Rng, foreign: Vec<String>, c
         let (socket, frames) = match &mut connection {
             Some(open) => open,
             closed => {
-                let (mut socket, mut frames) = wire::upgrade(address).await.expect("a WebSocket");
+                let (mut socket, mut frames) = wire::upgrade(address, "/cometd").await.expect("a WebSocket");
                 // Some begin without a handshake, with the id of a session that they left behind or had none.
                 if rng.below(4) > 0 {
                     known.own = handshake(&mut socket, &mut frames).await;
@@ -290,7 +289,7 @@ fn check_close(input: &Input, code: u16) {
 /// Sends what is no frame: the connection is closed with a code that says so, or cut (rule TW-28).
 async fn by_frames(address: SocketAddr, mut rng: Rng, count: usize) -> usize {
     for number in 0..count {
-        let (mut socket, mut frames) = wire::upgrade(address).await.expect("a WebSocket");
+        let (mut socket, mut frames) = wire::upgrade(address, "/cometd").await.expect("a WebSocket");
         if number % 2 == 0 {
             handshake(&mut socket, &mut frames).await;
         }

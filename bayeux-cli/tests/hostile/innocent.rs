@@ -66,7 +66,7 @@ fn messages(text: &[u8]) -> Vec<Value> {
 
 /// Talks over WebSocket until told to stop, then listens a little longer.
 pub(crate) async fn over_websocket(mut talk: Talk, name: &str, other: &str) -> Seen {
-    let (mut socket, mut frames) = upgrade(talk.address).await.expect("a WebSocket");
+    let (mut socket, mut frames) = upgrade(talk.address, "/cometd").await.expect("a WebSocket");
     let (received, mut inbox) = mpsc::unbounded_channel();
     let reader = tokio::spawn(async move {
         while let Ok(Frame::Text(text)) = frames.next().await {

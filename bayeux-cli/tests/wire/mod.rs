@@ -1,4 +1,5 @@
-//! HTTP and WebSocket by hand: a library would refuse to send most of what is sent here.
+//! HTTP and WebSocket by hand: a library would refuse to send most of what the hostile test sends.
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -128,10 +129,12 @@ pub(crate) enum Frame {
 }
 
 /// Opens a WebSocket.
-pub(crate) async fn upgrade(address: SocketAddr) -> io::Result<(WebSocket, Frames)> {
+pub(crate) async fn upgrade(address: SocketAddr, path: &str) -> io::Result<(WebSocket, Frames)> {
     let (reader, mut writer) = connect(address).await?.into_split();
-    let request = "GET /cometd HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
     writer.write_all(request.as_bytes()).await?;
     let mut reader = BufReader::new(reader);
     let response = timeout(PATIENCE, read_response(&mut reader)).await??;
