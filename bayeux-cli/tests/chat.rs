@@ -153,5 +153,8 @@ async fn private_messages_reach_the_named_and_the_sender_only() {
         let reply = alice.ask(json!({ "channel": "/service/members", "data": refused })).await;
         assert_eq!(reply["error"], "404::message_deleted", "{refused}");
     }
+    // A list that is not the server's.
+    let reply = alice.ask(json!({ "channel": "/members/demo", "data": ["alice", "the queen"] })).await;
+    assert_eq!(reply["error"], "404::message_deleted");
     timeout(Duration::from_secs(10), server.stop()).await.expect("it stops");
 }
