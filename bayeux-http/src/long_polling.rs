@@ -140,7 +140,11 @@ fn closed(reason: CloseReason, options: &HttpOptions) -> Response<ResponseBody> 
         CloseReason::HandshakeInBatch => (StatusCode::BAD_REQUEST, "Handshake Must Be Alone"),
         CloseReason::Flooded => (StatusCode::SERVICE_UNAVAILABLE, "Too Many Requests At Once"),
         // Rules K-20, L-31, TH-46.
-        _ => {
+        CloseReason::ConnectReplaced
+        | CloseReason::SessionRemoved
+        | CloseReason::Lingered
+        | CloseReason::Stopping
+        | _ => {
             let code = options.duplicate_meta_connect_http_response_code;
             (StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "Connect Ended")
         }

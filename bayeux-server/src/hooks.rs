@@ -24,13 +24,16 @@ use crate::session::{Facts, Session};
 /// A listener of the application.
 pub(crate) type Listener<A, R> = Arc<dyn Fn(A) -> Boxed<'static, R> + Send + Sync>;
 
+/// A session that was added, and the request of its handshake.
+pub(crate) type Added = (Session, Option<Arc<Context>>);
+
 /// Everything that is registered.
 #[derive(Clone, Default)]
 pub(crate) struct Table {
     pub(crate) policy: Option<Arc<dyn DynPolicy>>,
     /// By the text of the channel or pattern.
     pub(crate) messages: HashMap<ByteString, Vec<Listener<Incoming, Outcome>>>,
-    pub(crate) session_added: Vec<Listener<(Session, Option<Arc<Context>>), ()>>,
+    pub(crate) session_added: Vec<Listener<Added, ()>>,
     pub(crate) session_removed: Vec<Listener<(Session, RemovalReason), ()>>,
     pub(crate) subscribed: Vec<Listener<Subscribed, ()>>,
     pub(crate) unsubscribed: Vec<Listener<Subscribed, ()>>,
@@ -76,10 +79,7 @@ impl Table {
     }
 
     fn wants(&self, point: &Point) -> bool {
-        match point {
-            Point::Listen(channel) => self.listens(channel),
-            _ => self.points().contains(point.flag()),
-        }
+        if let Point::Listen(channel) = point { self.listens(channel) } else { self.points().contains(point.flag()) }
     }
 
     fn listens(&self, channel: &ChannelName) -> bool {
@@ -179,7 +179,7 @@ impl Asking {
                 self.subscribed(&table.subscribed, channel).await;
                 Verdict::allow()
             }
-            _ => Verdict::allow(),
+            Point::Incoming | Point::Unsubscribed(_) | _ => Verdict::allow(),
         }
     }
 

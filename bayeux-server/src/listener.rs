@@ -196,13 +196,11 @@ async fn connection<S, B>(
 }
 
 async fn accept_failed(error: &io::Error) {
-    match error.kind() {
-        // The client was gone before it was accepted.
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
-        _ => {
-            // Out of descriptors, most likely: without a pause this would be a busy loop until one is free.
-            tracing::error!(%error, "cannot accept connections");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        // Not a client that was gone before it was accepted. Out of descriptors, most likely: without a pause this
+        // would be a busy loop until one is free.
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

@@ -230,7 +230,7 @@ impl Server {
 
     /// Carries out a command in `shard`; within a hook, together with its verdict.
     pub(crate) fn command(&self, shard: ShardId, command: Command) {
-        if let Err(command) = effects::defer(command) {
+        if let Some(command) = effects::defer(command) {
             self.command_now(shard, command);
         }
     }

@@ -149,7 +149,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|element| element.eq_ignore_ascii_case(token))
 }
 
-/// Runs a connection from its upgrade to its end.
+/// Waits for the upgrade, then leaves the connection to a task of its own: one that has no room for what was needed to
+/// get there.
 async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, options: Arc<WsOptions>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -162,19 +163,18 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
     let config = config(&options, &limits);
     let facts = LinkFacts { transport: Transport::WebSocket, http2: false, browser: None };
     let link = server.connect(facts, context);
-    drop(server);
-    // Boxed, so that the task does not keep room for what this function needed.
     match upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
         Ok(parts) => {
             let stream = parts.io.into_inner();
+            // Copied, and of the right size: what hyper read into is much larger.
             let read = parts.read_buf.to_vec();
             let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-            Box::pin(Conversation::new(socket, link, limits, options).run()).await;
+            tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
         Err(upgraded) => {
             let stream: TokioIo<Upgraded> = TokioIo::new(upgraded);
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-            Box::pin(Conversation::new(socket, link, limits, options).run()).await;
+            tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Frames and upgrades, good and bad, byte by byte: RFC 6455 below Bayeux, and the close codes of section 18.4.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use std::time::Duration;
