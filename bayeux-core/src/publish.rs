@@ -3,27 +3,13 @@
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
 use crate::channel::ChannelKey;
+use crate::delivery::{Enqueued, Wake};
 use crate::engine::Engine;
 use crate::event::{Edit, Forward, Notice, Points, RemovalReason, Ruling};
 use crate::id::ClientId;
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::meta::denial;
 use crate::session::SessionKey;
-
-/// What an enqueued event asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// Nothing: it waits for the next response, or a flush is under way already.
-    None,
-    /// Flush the session.
-    Flush,
-    /// Start its lazy timer (rule Q-33).
-    Lazy(Lazy),
-    /// The queue was full and these many events were dropped.
-    Dropped(usize),
-    /// The queue was full and the session must go.
-    Remove,
-}
 
 impl Engine {
     /// The publisher may publish: success is set now, then listeners run (rules G-7, G-10).
@@ -40,8 +26,10 @@ impl Engine {
         work.reply.succeed();
         if channel.kind() == ChannelKind::Broadcast {
             // Listeners never see them, subscribers even less (rules M-13, M-14).
-            work.message.client_id = None;
-            work.message.id = None;
+            work.change(|message| {
+                message.client_id = None;
+                message.id = None;
+            });
         }
         Flow::Go(Step::Listen(channel))
     }
@@ -66,30 +54,34 @@ impl Engine {
             matched.iter().any(|key| self.channels.get(*key).is_some_and(|channel| !channel.subscribers.is_empty()));
         if subscribed || self.config.shards > 1 {
             let event = event.freeze();
+            let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
             if self.config.shards > 1 {
                 let channel = channel.detach();
-                self.forward_to_others(|| Forward::Publish { channel: channel.clone(), event: event.clone() });
+                self.forward_to_others(|| Forward::Publish {
+                    channel: channel.clone(),
+                    event: event.clone(),
+                    sender: sender.clone(),
+                });
             }
-            self.fan_out(&matched, &event, from);
+            self.fan_out(&matched, &event, from, sender.as_ref());
         }
         self.matched = matched;
     }
 
     /// A publish of another shard: the subscribers here.
-    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen) {
+    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen, sender: Option<ClientId>) {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         self.channels.matching(channel, &mut matched);
-        self.fan_out(&matched, event, None);
+        self.fan_out(&matched, event, None, sender.as_ref());
         self.matched = matched;
     }
 
     /// Queues an event for each subscriber of the matched channels, once (rules ), then wakes those that
     /// can take it.
-    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>) {
+    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>, sender: Option<&ClientId>) {
         self.stamp += 1;
         let edits = self.hooks.points().contains(Points::OUTGOING);
-        let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
         let mut woken = std::mem::take(&mut self.woken);
         for key in matched {
             let Some(channel) = self.channels.get(*key) else { continue };
@@ -105,7 +97,7 @@ impl Engine {
                 }
                 session.stamp = self.stamp;
                 let event = if edits {
-                    match self.hooks.outgoing(&session.id, sender.as_ref(), event) {
+                    match self.hooks.outgoing(&session.id, sender, event) {
                         Edit::Keep => event.clone(),
                         Edit::Replace(other) => other,
                         Edit::Drop => continue,
@@ -113,14 +105,14 @@ impl Engine {
                 } else {
                     event.clone()
                 };
-                let wake = session.enqueue(event, self.config.transport(session.transport));
-                if wake != Wake::None {
-                    woken.push((subscriber, wake));
+                let enqueued = session.enqueue(event, self.config.transport(session.transport));
+                if !enqueued.is_settled() {
+                    woken.push((subscriber, enqueued));
                 }
             }
         }
-        for (session, wake) in woken.drain(..) {
-            self.wake(session, wake);
+        for (session, enqueued) in woken.drain(..) {
+            self.wake(session, enqueued);
         }
         self.woken = woken;
     }
@@ -137,21 +129,21 @@ impl Engine {
             }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let wake = session.enqueue(event, self.config.transport(session.transport));
-        self.wake(key, wake);
+        let enqueued = session.enqueue(event, self.config.transport(session.transport));
+        self.wake(key, enqueued);
     }
 
-    fn wake(&mut self, key: SessionKey, wake: Wake) {
-        match wake {
+    fn wake(&mut self, key: SessionKey, enqueued: Enqueued) {
+        if enqueued.dropped > 0
+            && let Some(session) = self.sessions.get(key)
+        {
+            let session = session.id.clone();
+            self.notice(Notice::Overflowed { session, messages: enqueued.dropped });
+        }
+        match enqueued.wake {
             Wake::None => {}
             Wake::Flush => self.flush(key),
             Wake::Lazy(lazy) => self.start_lazy(key, lazy),
-            Wake::Dropped(messages) => {
-                if let Some(session) = self.sessions.get(key) {
-                    let session = session.id.clone();
-                    self.notice(Notice::Overflowed { session, messages });
-                }
-            }
             Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
         }
     }

@@ -100,7 +100,9 @@ fn messages(content: Content, body: Bytes, limits: &Limits) -> Result<Batch, Ref
     if content.is_form(&body) {
         for message in form::values(&body, "message") {
             let text = content.to_utf8(message).map_err(Refusal::Content)?;
-            batch.messages.extend(decode(text, limits).map_err(Refusal::Decode)?.messages);
+            let part = decode(text, limits).map_err(Refusal::Decode)?;
+            batch.messages.extend(part.messages);
+            batch.bytes += part.bytes;
             if batch.messages.len() > limits.messages_max {
                 return Err(Refusal::Decode(DecodeError::TooMany { limit: limits.messages_max }));
             }

@@ -12,7 +12,7 @@ use std::task::Poll;
 use bayeux_core::{
     Answer, ClientId, Command, Edit, Hooks, Point, Points, Question, RemovalReason, Ruling, Transport, Verdict,
 };
-use bayeux_proto::{ChannelName, ChannelPattern, Frozen, Message, Reply};
+use bayeux_proto::{ChannelName, ChannelPattern, Frozen, Reply};
 use bytestring::ByteString;
 
 use crate::context::Context;
@@ -191,24 +191,24 @@ impl Asking {
             let incoming = Incoming {
                 session: session.clone(),
                 channel: channel.clone(),
-                message: message.clone(),
+                message: Arc::clone(&message),
                 context: self.context.clone(),
                 server: self.server.clone(),
             };
             match listener(incoming).await {
                 Outcome::Continue => {}
                 Outcome::Data(data) => {
-                    message.data = Some(data);
+                    Arc::make_mut(&mut message).data = Some(data);
                     changed = true;
                 }
                 Outcome::Message(other) => {
-                    message = *other;
+                    message = Arc::new(*other);
                     changed = true;
                 }
                 Outcome::Veto => return Verdict::deny(),
             }
         }
-        let ruling = if changed { Ruling::Replace(Box::new(message)) } else { Ruling::Allow };
+        let ruling = if changed { Ruling::Replace(Box::new(Arc::unwrap_or_clone(message))) } else { Ruling::Allow };
         Verdict { ruling, ..Verdict::allow() }
     }
 
@@ -231,7 +231,7 @@ impl Asking {
     }
 
     fn asked(&self) -> Asked {
-        let message: Message = self.question.message.clone();
+        let message = Arc::clone(&self.question.message);
         Asked { session: self.session(), message, context: self.context.clone() }
     }
 }

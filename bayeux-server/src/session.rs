@@ -153,14 +153,6 @@ impl SessionMap {
     }
 }
 
-/// A channel's shard for the server's own publishes: always the same, so that they keep their order.
-pub(crate) fn shard_of_channel(channel: &ByteString, shards: u16) -> ShardId {
-    // FNV-1a; its low bits are the weak ones.
-    let hash =
-        channel.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    ShardId(((hash >> 32) % u64::from(shards.max(1))) as u16)
-}
-
 impl Server {
     pub(crate) fn event(&self, channel: &str, data: impl IntoData) -> Result<(ChannelName, Event), SendError> {
         let channel = self.channel_name(channel)?;

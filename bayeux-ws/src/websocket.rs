@@ -163,11 +163,8 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
     let config = config(&options, &limits);
     let facts = LinkFacts { transport: Transport::WebSocket, http2: false, browser: None };
     let link = server.connect(facts, context);
-    match upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            let stream = parts.io.into_inner();
-            // Copied, and of the right size: what hyper read into is much larger.
-            let read = parts.read_buf.to_vec();
+    match own_stream(upgraded) {
+        Ok((stream, read)) => {
             let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
             tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
@@ -176,6 +173,17 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
             tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
+    }
+}
+
+/// Takes the socket out of hyper, with the bytes that were read ahead, where it is one: under our listener, or under
+/// hyper-util's automatic choice of version, as in axum.
+fn own_stream(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
+    // The bytes are copied: they are a slice of hyper's buffer, which is much larger.
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgrade::downcast::<TokioIo<TcpStream>>(upgraded)
+            .map(|parts| (parts.io.into_inner(), parts.read_buf.to_vec())),
     }
 }
 
