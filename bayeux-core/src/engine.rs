@@ -154,11 +154,22 @@ impl Engine {
             .is_some_and(|conn| self.lane_has_room(conn) && conn.replies.len() + conn.out.len() < REPLIES_MAX)
     }
 
+    /// Whether a message of the connection waits for a hook or for another shard. What hooks may want to know of the
+    /// connection is needed until then, and again with the next envelope.
+    pub fn is_processing(&self, conn: ConnectionKey) -> bool {
+        self.conns.find(conn).and_then(|key| self.conns.get(key)).is_some_and(|conn| conn.lane.is_some())
+    }
+
     /// Whether the WebSocket `conn` carries a live session, so that its envelopes stay in this shard whatever they
     /// name (rules TW-10, E-66).
     pub fn is_bound(&self, conn: ConnectionKey) -> bool {
-        let session = self.conns.find(conn).and_then(|key| self.conns.get(key)).and_then(|conn| conn.session);
-        session.is_some_and(|session| self.sessions.get(session).is_some())
+        self.session_of(conn).is_some()
+    }
+
+    /// The live session that the connection carries, or that its request named.
+    pub fn session_of(&self, conn: ConnectionKey) -> Option<&ClientId> {
+        let session = self.conns.find(conn).and_then(|key| self.conns.get(key))?.session?;
+        self.sessions.get(session).map(|session| &session.id)
     }
 
     /// Live sessions.

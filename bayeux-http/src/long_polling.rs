@@ -9,7 +9,7 @@ use bayeux_server::{
     is_over_tls, text_response,
 };
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Version};
 
@@ -46,10 +46,18 @@ impl TransportService for LongPolling {
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
         let (server, options) = (server.clone(), Arc::clone(&self.options));
         Box::pin(async move {
+            let http1 = request.version() < Version::HTTP_2;
             let cors = cors::headers(&options.allowed_origins, request.headers());
             let mut response = match begin(&server, &options, request).await {
                 Ok(begun) => begun.respond(&options).await,
-                Err(refusal) => refusal.response(),
+                Err(refusal) => {
+                    let mut response = refusal.response();
+                    if http1 && refusal.leaves_body() {
+                        // Said, so that no client is surprised (rule TH-53).
+                        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    }
+                    response
+                }
             };
             response.headers_mut().extend(cors);
             response
@@ -155,6 +163,14 @@ fn closed(reason: CloseReason, options: &HttpOptions) -> Response<ResponseBody> 
 }
 
 impl Refusal {
+    /// Whether a part of the body was left unread, so that nothing more can be read from the connection.
+    fn leaves_body(&self) -> bool {
+        match self {
+            Self::Content(_) | Self::Body(_) => true,
+            Self::Decode(_) | Self::NoMessages => false,
+        }
+    }
+
     fn response(&self) -> Response<ResponseBody> {
         let (status, text) = match self {
             Self::Content(ContentError::UnknownCharset) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unknown Charset"),

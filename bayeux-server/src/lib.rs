@@ -38,6 +38,7 @@ mod random;
 mod server;
 mod session;
 mod shard;
+mod trace;
 
 pub use bayeux_core as core;
 pub use bayeux_proto as proto;

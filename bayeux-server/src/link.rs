@@ -133,13 +133,10 @@ impl Link {
     fn open(&self, context: Option<Arc<Context>>, batch: Option<Batch>) {
         let (conn, outbox, link) = (self.conn, Arc::clone(&self.outbox), self.facts.clone());
         self.server.shard(self.shard).turn(&self.server, |state, now| {
-            let is_http = link.transport.is_http();
             state.open(conn, outbox, link.transport, context);
             state.handle(now, Input::Opened { conn, link });
-            match batch {
-                Some(batch) if is_http => state.handle(now, Input::Received { conn, batch }),
-                Some(batch) => state.receive(now, conn, batch),
-                None => {}
+            if let Some(batch) = batch {
+                state.receive(now, conn, batch);
             }
         });
     }

@@ -21,6 +21,7 @@ use crate::link::Outbox;
 use crate::message::Subscribed;
 use crate::server::{Inner, Server};
 use crate::session::{Facts, Session};
+use crate::trace;
 
 /// How many outputs a turn handles before it lets others have the shard: some tens of microseconds. What is left, the
 /// shard's own task goes on with.
@@ -193,12 +194,17 @@ impl State {
         self.engine.handle(now, input);
     }
 
-    /// Takes an envelope of a connection that may send more, and sees whether it may.
+    /// Takes an envelope, and sees whether another may come.
     pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) {
+        trace::received(conn, &batch);
         self.engine.handle(now, Input::Received { conn, batch });
-        if !self.engine.wants_input(conn)
-            && let Some(near) = self.links.get_mut(&conn)
-        {
+        let Some(near) = self.links.get_mut(&conn) else { return };
+        if near.transport.is_http() {
+            if !self.engine.is_processing(conn) {
+                // A poll that is held keeps nothing of its request: no hook will ask for it any more.
+                near.context = None;
+            }
+        } else if !self.engine.wants_input(conn) {
             near.blocked = true;
             near.outbox.lock().blocked = true;
         }
@@ -267,6 +273,7 @@ impl State {
         if content.messages.len() == before && drained != Drained::Finished {
             return None;
         }
+        trace::sent(conn, self.engine.session_of(conn), content.messages.get(before..).unwrap_or_default());
         content.drained = Some(drained);
         content.waker()
     }
@@ -399,8 +406,8 @@ impl State {
     /// Keeps the map of sessions, and tells listeners and the log.
     fn note(&mut self, server: &Server, notice: Notice) {
         match notice {
-            Notice::SessionAdded { session, transport, .. } => {
-                tracing::debug!(%session, transport = transport.as_str(), "session added");
+            Notice::SessionAdded { session, conn, transport } => {
+                tracing::debug!(conn = conn.0, %session, transport = transport.as_str(), "session added");
                 server.sessions_by_id().insert(session, transport);
             }
             Notice::SessionRemoved { session, reason } => {
