@@ -163,11 +163,12 @@ fn closed(reason: CloseReason, options: &HttpOptions) -> Response<ResponseBody> 
 }
 
 impl Refusal {
-    /// Whether a part of the body was left unread, so that nothing more can be read from the connection.
+    /// Whether the body could not be read to its end, so that nothing more can be read from the connection.
     fn leaves_body(&self) -> bool {
         match self {
-            Self::Content(_) | Self::Body(_) => true,
-            Self::Decode(_) | Self::NoMessages => false,
+            Self::Body(_) => true,
+            // hyper reads the rest of a small body by itself.
+            Self::Content(_) | Self::Decode(_) | Self::NoMessages => false,
         }
     }
 
