@@ -55,6 +55,8 @@ pub(crate) struct Lane {
     inbox: VecDeque<Batch>,
     /// Their size on the wire.
     inbox_bytes: usize,
+    /// Whether one of them has kept the session from expiring, since it has a connect.
+    pub(crate) keeps_session: bool,
     /// The message that waits, while the lane is parked.
     work: Option<Work>,
     /// The decision that it waits for, if that is what it waits for.
@@ -150,6 +152,7 @@ impl Lane {
             messages: Vec::new().into_iter(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
+            keeps_session: false,
             work: None,
             decision: None,
         }
@@ -198,6 +201,7 @@ impl Engine {
         }
         let connects = batch.messages.iter().any(|message| is_meta(message, meta::CONNECT));
         lane.enqueue(batch);
+        lane.keeps_session |= connects;
         if let Some(key) = lane.session.filter(|_| connects)
             && let Some(session) = self.sessions.get_mut(key)
         {
@@ -263,6 +267,9 @@ impl Engine {
     fn next_envelope(&mut self, lane: &mut Lane) -> bool {
         if std::mem::take(&mut lane.open) {
             self.finish_envelope(lane);
+        }
+        if lane.inbox.is_empty() && std::mem::take(&mut lane.keeps_session) {
+            self.end_keeping(lane.session);
         }
         while let Some(batch) = lane.dequeue() {
             if self.open_envelope(lane, batch) {

@@ -22,6 +22,16 @@ impl Engine {
         self.rearm(key);
     }
 
+    /// A connect that waited in a lane, and kept its session from expiring, was processed. Where it was refused before it
+    /// counted as a connect, nothing else starts the expiry.
+    pub(crate) fn end_keeping(&mut self, session: Option<SessionKey>) {
+        let Some(key) = session else { return };
+        if self.sessions.get(key).is_some_and(|session| session.expire_at.is_none()) {
+            // Void where the connect is held; begun anew when its reply was written.
+            self.start_expiry(key, None);
+        }
+    }
+
     /// Sets the session's one timer to its earliest deadline.
     pub(crate) fn rearm(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };

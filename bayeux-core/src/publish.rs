@@ -44,6 +44,10 @@ impl Engine {
 
     /// From the freeze on: encodes the event once, hands it to every other shard and to every local subscriber.
     pub(crate) fn publish(&mut self, channel: ChannelName, mut event: Event, from: Option<SessionKey>) {
+        if channel.kind() != ChannelKind::Broadcast {
+            // Never fanned out, not even to `/**` (rules C-28, Q-5).
+            return;
+        }
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         let lazy = self.channels.matching(&channel, &mut matched);
