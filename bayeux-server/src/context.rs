@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 /// The peer's address, as an extension of a request. [`Listener`](crate::Listener) puts it there; behind another
 /// listener, a middleware may.
@@ -40,6 +40,25 @@ impl Context {
         Self { method, uri, version, headers, extensions, tls }
     }
 
+    /// The context of a request, copied out of the buffer that the request was read into: for a connection that lives
+    /// much longer than its request. The buffer is many times as large.
+    pub fn detached(mut parts: Parts) -> Self {
+        let mut headers = HeaderMap::with_capacity(parts.headers.keys_len());
+        for (name, value) in &parts.headers {
+            let copy = HeaderName::from_bytes(name.as_str().as_bytes()).ok();
+            let copy = copy.zip(HeaderValue::from_bytes(value.as_bytes()).ok());
+            if let Some((name, mut value_copy)) = copy {
+                value_copy.set_sensitive(value.is_sensitive());
+                headers.append(name, value_copy);
+            }
+        }
+        parts.headers = headers;
+        if let Ok(uri) = parts.uri.to_string().parse() {
+            parts.uri = uri;
+        }
+        Self::new(parts)
+    }
+
     /// The request's method.
     pub fn method(&self) -> &Method {
         &self.method
@@ -73,5 +92,20 @@ impl Context {
     /// Whether the request was made over TLS, as far as can be told.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn detached_context_says_what_the_request_said() {
+        let request =
+            http::Request::get("/cometd?a=b").header("x-own", "1").header("cookie", "c=d").header("x-own", "2");
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        let (uri, headers) = (parts.uri.clone(), parts.headers.clone());
+        let context = Context::detached(parts);
+        assert_eq!((context.uri(), context.headers()), (&uri, &headers));
     }
 }
