@@ -134,6 +134,15 @@ impl Work {
 }
 
 impl Lanes {
+    /// Ends a question, in whatever way: its lane waits for it no more.
+    fn close(&mut self, id: DecisionId) -> Option<(LaneId, TimerKey)> {
+        let (lane, timer) = self.decisions.remove(&id)?;
+        if let Some(lane) = self.parked.get_mut(&lane) {
+            lane.decision = None;
+        }
+        Some((lane, timer))
+    }
+
     fn id(&mut self) -> LaneId {
         self.count += 1;
         LaneId(self.count)
@@ -595,7 +604,7 @@ impl Engine {
 
     /// A hook has answered. An answer that nobody waits for any more is dropped.
     pub(crate) fn decide(&mut self, id: DecisionId, verdict: Verdict) {
-        let Some((lane, timer)) = self.lanes.decisions.remove(&id) else { return };
+        let Some((lane, timer)) = self.lanes.close(id) else { return };
         self.timers.cancel(timer);
         self.resume_lane(lane, Some(verdict));
     }
@@ -604,7 +613,7 @@ impl Engine {
     pub(crate) fn decision_expired(&mut self, id: DecisionId) {
         self.outputs.push_back(Output::Withdraw(id));
         self.notice(Notice::DecisionExpired { id });
-        let Some((lane, _)) = self.lanes.decisions.remove(&id) else { return };
+        let Some((lane, _)) = self.lanes.close(id) else { return };
         self.resume_lane(lane, Some(Verdict::deny()));
     }
 
@@ -633,12 +642,9 @@ impl Engine {
 
     /// Takes back the question that a lane waits for; false where it waits for none.
     fn withdraw(&mut self, id: LaneId) -> bool {
-        let Some(decision) = self.lanes.parked.get_mut(&id).and_then(|lane| lane.decision.take()) else {
-            return false;
-        };
-        if let Some((_, timer)) = self.lanes.decisions.remove(&decision) {
-            self.timers.cancel(timer);
-        }
+        let Some(decision) = self.lanes.parked.get(&id).and_then(|lane| lane.decision) else { return false };
+        let Some((_, timer)) = self.lanes.close(decision) else { return false };
+        self.timers.cancel(timer);
         self.outputs.push_back(Output::Withdraw(decision));
         true
     }
