@@ -1,5 +1,9 @@
 //! Advice: what the server tells clients about reconnecting, and what clients ask of a connect (section V).
 
+use crate::json::RawJson;
+use crate::scan::{Kind, Value};
+use crate::text::{self, Object, Sink};
+
 /// What the client is to do next (rule V-5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reconnect {
@@ -19,6 +23,14 @@ impl Reconnect {
             Self::Handshake => "handshake",
             Self::None => "none",
         }
+    }
+
+    fn from_word(value: Value<'_>) -> Option<Self> {
+        if value.kind() != Kind::String {
+            return None;
+        }
+        let word = text::plain(value);
+        [Self::Retry, Self::Handshake, Self::None].into_iter().find(|reconnect| reconnect.as_str() == word)
     }
 }
 
@@ -42,6 +54,50 @@ impl Advice {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    /// Reads the `advice` that a server sent; `None` where it is not an object. Fields of wrong types, negative numbers
+    /// and unknown words count as absent: a client has to live with what servers send.
+    pub fn parse(raw: &RawJson) -> Option<Self> {
+        let value = raw.value();
+        if value.kind() != Kind::Object {
+            return None;
+        }
+        let mut advice = Self::default();
+        for (key, value) in value.entries() {
+            let number = || whole_number(value).ok().flatten();
+            match &*text::plain(key) {
+                "reconnect" => advice.reconnect = Reconnect::from_word(value),
+                "interval" => advice.interval_ms = number(),
+                "timeout" => advice.timeout_ms = number(),
+                "maxInterval" => advice.max_interval_ms = number(),
+                "multiple-clients" => advice.multiple_clients = value.raw == "true",
+                _ => {}
+            }
+        }
+        Some(advice)
+    }
+
+    /// Writes the object.
+    pub(crate) fn write<S: Sink>(&self, sink: &mut S) {
+        let mut object = Object::new(sink);
+        if let Some(reconnect) = self.reconnect {
+            object.string("\"reconnect\"", reconnect.as_str());
+        }
+        let numbers = [
+            ("\"interval\"", self.interval_ms),
+            ("\"timeout\"", self.timeout_ms),
+            ("\"maxInterval\"", self.max_interval_ms),
+        ];
+        for (key, number) in numbers {
+            if let Some(number) = number {
+                object.number(key, number);
+            }
+        }
+        if self.multiple_clients {
+            object.bool("\"multiple-clients\"", true);
+        }
+        object.end();
+    }
 }
 
 /// What the `advice` of a received meta connect asks for (rules V-2, K-9). Milliseconds; fractions are cut off.
@@ -53,7 +109,46 @@ pub struct ConnectAdvice {
     pub interval_ms: Option<u64>,
 }
 
+impl ConnectAdvice {
+    /// Reads the `advice` of a meta connect. `null` in a field counts as absent, of a repeated one the last counts, and
+    /// numbers that are too large become the largest.
+    ///
+    /// # Errors
+    /// [`AdviceError`] where it is not an object, or its `timeout` or `interval` is not a number (rule M-6).
+    pub fn parse(raw: &RawJson) -> Result<Self, AdviceError> {
+        let value = raw.value();
+        if value.kind() != Kind::Object {
+            return Err(AdviceError);
+        }
+        let (mut timeout, mut interval) = (Ok(None), Ok(None));
+        for (key, value) in value.entries() {
+            match &*text::plain(key) {
+                "timeout" => timeout = whole_number(value),
+                "interval" => interval = whole_number(value),
+                _ => {}
+            }
+        }
+        Ok(Self { timeout_ms: timeout?, interval_ms: interval? })
+    }
+}
+
 /// The `advice` of a meta connect has a type it cannot have (rule M-6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("advice is not an object with numbers for timeout and interval")]
 pub struct AdviceError;
+
+/// A number without its fraction; `None` for `null` and where it is negative.
+pub(crate) fn whole_number(value: Value<'_>) -> Result<Option<u64>, AdviceError> {
+    match value.kind() {
+        Kind::Number => {
+            if let Ok(number) = value.raw.parse() {
+                return Ok(Some(number));
+            }
+            // Rust reads every JSON number, as an infinity if need be, and the conversion saturates.
+            let number = value.raw.parse::<f64>().map_err(|_| AdviceError)?.trunc();
+            Ok((number >= 0.0).then_some(number as u64))
+        }
+        Kind::Null => Ok(None),
+        Kind::Bool | Kind::String | Kind::Array | Kind::Object => Err(AdviceError),
+    }
+}

@@ -11,7 +11,8 @@ pub struct ChannelLimits {
     /// Segments of a name. Default: 64; never below 32 (rule Z-20).
     pub segments_max: usize,
     /// Whether the characters are checked (rule C-2; option `validateMessageFields`). Default: true. The structure
-    /// (rule C-4) and the limits always are.
+    /// (rule C-4) and the limits always are. Without it every character may be in a name, control characters too, as
+    /// in CometD: whoever writes names elsewhere than into JSON has to escape them.
     pub validate_characters: bool,
 }
 
@@ -89,10 +90,23 @@ impl ChannelPattern {
     /// Checks and normalises `text`; the result is a slice of it, not a copy.
     ///
     /// # Errors
-    /// [`ChannelError`] for what breaks rules C-2, C-4 or a limit.
+    /// [`ChannelError`] for what breaks rules C-2, C-4 or a limit. Characters are checked in `text` as given: white
+    /// space before the slash is then refused, and of that behind the name only spaces are taken.
     pub fn parse(text: &ByteString, limits: &ChannelLimits) -> Result<Self, ChannelError> {
-        let _ = (text, limits);
-        todo!()
+        let name = normalise(text);
+        if name.len() > limits.length_max {
+            return Err(ChannelError::TooLong { limit: limits.length_max });
+        }
+        if limits.validate_characters {
+            if !text.starts_with('/') {
+                return Err(ChannelError::NoPath);
+            }
+            if let Some(offset) = text.bytes().position(|byte| !ALLOWED[usize::from(byte)]) {
+                return Err(ChannelError::Character { offset });
+            }
+        }
+        check_structure(name, limits.segments_max)?;
+        Ok(Self(text.slice_ref(name)))
     }
 
     /// The normalised text.
@@ -107,30 +121,49 @@ impl ChannelPattern {
 
     /// What the channel is for.
     pub fn kind(&self) -> ChannelKind {
-        todo!()
+        if self.0.starts_with("/meta/") {
+            ChannelKind::Meta
+        } else if self.0.starts_with("/service/") {
+            ChannelKind::Service
+        } else {
+            ChannelKind::Broadcast
+        }
     }
 
     /// The wildcard, if it is one.
     pub fn wildcard(&self) -> Option<Wildcard> {
-        todo!()
+        if self.0.ends_with("/**") {
+            Some(Wildcard::Deep)
+        } else if self.0.ends_with("/*") {
+            Some(Wildcard::Shallow)
+        } else {
+            None
+        }
     }
 
     /// Whether messages on `channel` match (rules C-7, C-9): a pattern matches a wildcard only if equal.
     pub fn matches(&self, channel: &Self) -> bool {
-        let _ = channel;
-        todo!()
+        let beyond = |wildcard: &str| {
+            let parent = self.0.strip_suffix(wildcard)?;
+            channel.0.strip_prefix(parent).filter(|rest| !rest.is_empty() && channel.wildcard().is_none())
+        };
+        match self.wildcard() {
+            Some(Wildcard::Deep) => self == channel || beyond("**").is_some(),
+            Some(Wildcard::Shallow) => self == channel || beyond("*").is_some_and(|rest| !rest.contains('/')),
+            None => self == channel,
+        }
     }
 
     /// The channel itself and its wild ids, from the widest wildcard to the channel itself (rules C-8, Q-1).
     ///
-    /// `/a/b` yields `/**`, `/a/**`, `/a/*`, `/a/b`.
+    /// `/a/b` yields `/**`, `/a/**`, `/a/*`, `/a/b`. Below a `{variable}` there are no wild ids (rule C-10).
     pub fn ids(&self) -> Ids<'_> {
-        todo!()
+        Ids { channel: &self.0, buffer: String::new(), prefix: 0, step: Step::Deep }
     }
 
     /// A copy that does not keep the buffer it was cut from alive.
     pub fn detach(&self) -> Self {
-        Self(ByteString::from(String::from(&*self.0)))
+        Self(ByteString::from(&*self.0))
     }
 }
 
@@ -169,12 +202,116 @@ impl ChannelName {
 #[derive(Debug)]
 pub struct Ids<'a> {
     channel: &'a str,
+    /// `channel[..prefix]`, then the stars of the last wild id.
+    buffer: String,
+    /// Bytes of the channel that the last wild id has in common with it.
+    prefix: usize,
+    step: Step,
+}
+
+/// What the next id is.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    /// The deep wildcard one segment further down.
+    Deep,
+    /// The shallow wildcard beside the channel.
+    Shallow,
+    Itself,
+    Done,
 }
 
 impl Ids<'_> {
     /// The next id, or `None` after the channel itself.
     #[allow(clippy::should_implement_trait, reason = "the item borrows the walk")]
     pub fn next(&mut self) -> Option<&str> {
-        todo!()
+        match self.step {
+            Step::Deep => {
+                self.descend();
+                let rest = &self.channel[self.prefix..];
+                self.step = match rest.split_once('/') {
+                    Some((segment, _)) if !is_variable(segment) => Step::Deep,
+                    Some(_) => Step::Itself,
+                    None if rest == "**" => Step::Done,
+                    None if rest == "*" => Step::Itself,
+                    None => Step::Shallow,
+                };
+                self.buffer.push_str("**");
+                Some(&self.buffer)
+            }
+            Step::Shallow => {
+                self.step = Step::Itself;
+                self.buffer.truncate(self.prefix);
+                self.buffer.push('*');
+                Some(&self.buffer)
+            }
+            Step::Itself => {
+                self.step = Step::Done;
+                Some(self.channel)
+            }
+            Step::Done => None,
+        }
+    }
+
+    /// Takes the next slash, and the segment before it, into the prefix.
+    fn descend(&mut self) {
+        if self.buffer.is_empty() {
+            // The longest wild id has two stars where the channel has at least one character.
+            self.buffer.reserve_exact(self.channel.len() + 1);
+        }
+        self.buffer.truncate(self.prefix);
+        let rest = &self.channel[self.prefix..];
+        let segment = rest.find('/').map_or(rest, |slash| &rest[..=slash]);
+        self.buffer.push_str(segment);
+        self.prefix += segment.len();
     }
 }
+
+/// Trims as Java does, then takes one trailing slash away (rule C-3).
+fn normalise(text: &str) -> &str {
+    let trimmed = text.trim_matches(is_blank);
+    trimmed.strip_suffix('/').unwrap_or(trimmed)
+}
+
+/// What `String.trim` of Java takes for white space.
+fn is_blank(character: char) -> bool {
+    character <= ' '
+}
+
+/// Checks rule C-4 and the number of segments.
+fn check_structure(name: &str, segments_max: usize) -> Result<(), ChannelError> {
+    let path = name.strip_prefix('/').ok_or(ChannelError::NoPath)?;
+    let mut segments = path.split('/').enumerate().peekable();
+    let mut has_variable = false;
+    while let Some((index, segment)) = segments.next() {
+        if index >= segments_max {
+            return Err(ChannelError::TooManySegments { limit: segments_max });
+        }
+        if segment.trim_start_matches(is_blank).is_empty() {
+            return Err(ChannelError::EmptySegment);
+        }
+        let is_wild = segment == "*" || segment == "**";
+        if is_wild && (has_variable || segments.peek().is_some()) {
+            return Err(ChannelError::MisplacedWildcard);
+        }
+        has_variable |= is_variable(segment);
+    }
+    Ok(())
+}
+
+/// Whether a segment is `{name}`, the name being of word characters (rule C-10).
+fn is_variable(segment: &str) -> bool {
+    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+}
+
+/// The characters of rule C-2.
+const ALLOWED: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let characters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 !#$()*+-./@_{~}";
+    let mut index = 0;
+    while index < characters.len() {
+        allowed[characters[index] as usize] = true;
+        index += 1;
+    }
+    allowed
+};

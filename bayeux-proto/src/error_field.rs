@@ -2,6 +2,8 @@
 
 use bytestring::ByteString;
 
+use crate::text::{self, Sink};
+
 /// One `error` value: `code:args:text` (rule F-1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ErrorField {
@@ -71,10 +73,46 @@ impl ErrorField {
     pub fn code(&self) -> u16 {
         self.code
     }
+
+    /// Writes it as a JSON string.
+    pub(crate) fn write<S: Sink>(&self, sink: &mut S) {
+        sink.put(b"\"");
+        if self.code < 100 {
+            sink.put(if self.code < 10 { b"00" } else { b"0" });
+        }
+        text::write_number(sink, u64::from(self.code));
+        sink.put(b":");
+        text::write_escaped(sink, &self.args);
+        sink.put(b":");
+        text::write_escaped(sink, self.text);
+        sink.put(b"\"");
+    }
 }
 
 impl std::fmt::Display for ErrorField {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:03}:{}:{}", self.code, self.args, self.text)
+    }
+}
+
+/// A received `error`, cut at its first two colons (rule F-1). Any text will do: foreign servers write what they like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorParts<'a> {
+    /// The number before the first colon, if there is one. For diagnostics only (rule F-3).
+    pub code: Option<u16>,
+    /// What is between the colons.
+    pub args: &'a str,
+    /// What follows the second colon; the whole text where there is no code.
+    pub text: &'a str,
+}
+
+impl<'a> ErrorParts<'a> {
+    /// Cuts `error`.
+    pub fn parse(error: &'a str) -> Self {
+        let whole = Self { code: None, args: "", text: error };
+        let Some((code, rest)) = error.split_once(':') else { return whole };
+        let Ok(code) = code.parse() else { return whole };
+        let (args, text) = rest.split_once(':').unwrap_or(("", rest));
+        Self { code: Some(code), args, text }
     }
 }

@@ -8,6 +8,8 @@ use bytestring::ByteString;
 
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
+use crate::scan::Value;
+use crate::text::{self, Length, Object, Sink};
 
 /// How an event may wait (rule Q-30).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,15 +62,65 @@ impl Event {
     /// mislead receivers are dropped: `advice`, `successful`, `error`, `subscription`, `connectionType`,
     /// `supportedConnectionTypes` (rule Z-3). `ext`, `timestamp` and unknown fields stay (rule M-4).
     pub fn from_publish(channel: ByteString, message: Message) -> Self {
-        let _ = (channel, message);
-        todo!()
+        let mut fields = message.fields;
+        fields.retain(|(key, _)| !MISLEADING.contains(&&*text::plain(Value::trusted(key))));
+        Self {
+            channel,
+            id: None,
+            data: Some(message.data.unwrap_or_else(RawJson::null)),
+            successful: None,
+            ext: message.ext,
+            fields,
+            lazy: Lazy::No,
+        }
     }
 
     /// Encodes it, once and for good (rule Q-24). Copies what it needs, so that the request's buffer can go.
     pub fn freeze(&self) -> Frozen {
-        todo!()
+        let mut length = Length::default();
+        self.write_array(&mut length);
+        let mut array = Vec::with_capacity(length.0);
+        self.write_array(&mut array);
+        let array = Bytes::from(array);
+        // The channel is in there already, unless it had to be escaped.
+        let start = ARRAY_OPENING.len();
+        let channel = array.slice(start..start + self.channel.len().min(array.len() - start));
+        let channel = match ByteString::try_from(channel) {
+            Ok(channel) if channel == self.channel => channel,
+            Ok(_) | Err(_) => ByteString::from(&*self.channel),
+        };
+        Frozen(Arc::new(Inner { array, channel, lazy: self.lazy }))
+    }
+
+    fn write_array<S: Sink>(&self, sink: &mut S) {
+        sink.put(b"[");
+        let mut object = Object::new(sink);
+        object.string("\"channel\"", &self.channel);
+        if let Some(data) = &self.data {
+            object.raw("\"data\"", data.as_str());
+        }
+        if let Some(id) = &self.id {
+            id.write(object.key("\"id\""));
+        }
+        if let Some(successful) = self.successful {
+            object.bool("\"successful\"", successful);
+        }
+        if let Some(ext) = &self.ext {
+            object.raw("\"ext\"", ext.as_str());
+        }
+        for (key, value) in &self.fields {
+            object.raw(key, value.as_str());
+        }
+        object.end();
+        sink.put(b"]");
     }
 }
+
+/// What comes before the channel in an encoded event.
+const ARRAY_OPENING: &str = r#"[{"channel":""#;
+
+/// Fields without a typed place that are taken out of publishes (rule Z-3).
+const MISLEADING: [&str; 3] = ["successful", "error", "supportedConnectionTypes"];
 
 /// An encoded event: one reference-counted pointer, the same bytes for every recipient (rule Q-24).
 #[derive(Debug, Clone)]

@@ -1,6 +1,9 @@
-//! The JSON scanner: validates once, remembers where things are, builds nothing.
+//! JSON values as they were written, the limits of an envelope, and what can be wrong with one.
 
 use bytestring::ByteString;
+
+use crate::scan::{ScanError, Scanner, Value};
+use crate::text;
 
 /// Limits of one envelope, checked while it is decoded.
 ///
@@ -67,13 +70,24 @@ pub enum DecodeError {
 impl DecodeError {
     /// The HTTP status that answers it: 413 for [`DecodeError::TooLarge`], else 400 (rules TH-41, TH-44, TH-49, TH-51).
     pub fn http_status(&self) -> u16 {
-        todo!()
+        match self {
+            Self::TooLarge { .. } => 413,
+            Self::NotUtf8 { .. }
+            | Self::Syntax { .. }
+            | Self::TooDeep { .. }
+            | Self::NotMessages { .. }
+            | Self::TooMany { .. } => 400,
+        }
     }
 
     /// The WebSocket close code that answers it: 1009 for size, 1007 for what is not JSON or UTF-8, 1008 for the rest
     /// (rules TW-20, TW-21).
     pub fn close_code(&self) -> u16 {
-        todo!()
+        match self {
+            Self::TooLarge { .. } => 1009,
+            Self::NotUtf8 { .. } | Self::Syntax { .. } => 1007,
+            Self::TooDeep { .. } | Self::NotMessages { .. } | Self::TooMany { .. } => 1008,
+        }
     }
 }
 
@@ -93,10 +107,14 @@ impl RawJson {
     /// Checks `text` and wraps it, white space around it removed.
     ///
     /// # Errors
-    /// [`RawJsonError`] where `text` is not exactly one JSON value, or one nested deeper than 512.
+    /// [`RawJsonError`] where `text` is not exactly one JSON value, or one nested deeper than 512: then the offset is that of
+    /// the bracket that is too much.
     pub fn new(text: impl Into<ByteString>) -> Result<Self, RawJsonError> {
-        let _ = text.into();
-        todo!()
+        let text = text.into();
+        match Scanner::new(&text, RAW_DEPTH_MAX).document() {
+            Ok(value) => Ok(Self(text.slice_ref(value.raw))),
+            Err(ScanError::Syntax { offset } | ScanError::TooDeep { offset, .. }) => Err(RawJsonError { offset }),
+        }
     }
 
     /// Wraps a slice that the scanner has already validated.
@@ -118,6 +136,25 @@ impl RawJson {
     /// Where the value does not have the shape of `T`.
     pub fn to<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
+    }
+
+    /// The JSON string of a text.
+    pub fn from_text(text: &str) -> Self {
+        let mut json = Vec::with_capacity(text.len() + 2);
+        text::write_string(&mut json, text);
+        Self(ByteString::try_from(json).expect("a JSON string of UTF-8 text is UTF-8"))
+    }
+
+    /// The JSON array of some texts.
+    pub(crate) fn from_texts(texts: &[&str]) -> Self {
+        let mut json = Vec::new();
+        text::write_strings(&mut json, texts.iter().copied());
+        Self(ByteString::try_from(json).expect("an array of UTF-8 texts is UTF-8"))
+    }
+
+    /// The text of a JSON string, unescaped; `None` where it is none. Without escapes it is a slice, not a copy.
+    pub fn as_text(&self) -> Option<ByteString> {
+        self.0.starts_with('"').then(|| text::string_value(&self.0, self.value()))
     }
 
     /// JSON `null`.
@@ -142,6 +179,17 @@ impl RawJson {
 
     /// A copy that does not keep the buffer it was cut from alive.
     pub fn detach(&self) -> Self {
-        Self(ByteString::from(self.as_str().to_owned()))
+        Self(ByteString::from(self.as_str()))
+    }
+
+    pub(crate) fn value(&self) -> Value<'_> {
+        Value::trusted(&self.0)
+    }
+
+    pub(crate) fn text(&self) -> &ByteString {
+        &self.0
     }
 }
+
+/// What [`RawJson::new`] takes: far more than any [`Limits::depth_max`] in use lets through.
+const RAW_DEPTH_MAX: usize = 512;

@@ -10,21 +10,27 @@
 
 mod advice;
 mod channel;
+mod decode;
 mod encode;
 mod error_field;
 mod frozen;
 mod json;
 mod message;
 mod reply;
+mod request;
+mod scan;
+mod text;
 
 pub use advice::{Advice, AdviceError, ConnectAdvice, Reconnect};
 pub use channel::{ChannelError, ChannelKind, ChannelLimits, ChannelName, ChannelPattern, Ids, Wildcard};
-pub use encode::{Outgoing, encode, encode_into, frames};
-pub use error_field::ErrorField;
+pub use decode::decode;
+pub use encode::{Frames, Outgoing, encode, encode_into, frames};
+pub use error_field::{ErrorField, ErrorParts};
 pub use frozen::{Event, Frozen, Lazy};
 pub use json::{DecodeError, Limits, RawJson, RawJsonError};
-pub use message::{Batch, Field, Message, MessageId, Subscription, decode};
+pub use message::{Batch, Field, Message, MessageId, Subscription};
 pub use reply::{Handshake, Reply};
+pub use request::encode_requests;
 
 pub use bytestring::ByteString;
 

@@ -1,29 +1,17 @@
 //! Messages as they are received.
 
-use bytes::Bytes;
 use bytestring::ByteString;
 
 use crate::advice::{AdviceError, ConnectAdvice};
-use crate::json::{DecodeError, Limits, RawJson};
+use crate::json::RawJson;
+use crate::scan::{Kind, Value};
+use crate::text::{self, Sink};
 
 /// The messages of one envelope, in order (rule M-1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
     /// The messages; empty for `[]`.
     pub messages: Vec<Message>,
-}
-
-/// Decodes one envelope: a JSON array of message objects, or one bare object (rules M-1, M-3, M-9).
-///
-/// `input` is shared, not copied: the fields of the messages are slices of it. An empty array is an empty [`Batch`];
-/// what that means is the transport's to say (rules TH-42, DI-F7).
-///
-/// # Errors
-/// [`DecodeError`] where `input` is not an envelope. Wrong types of single fields are no error here: see
-/// [`Message::malformed`].
-pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
-    let _ = (input, limits);
-    todo!()
 }
 
 /// A known field, named where a message has it with a type that it cannot have.
@@ -58,9 +46,13 @@ pub struct Message {
     pub ext: Option<RawJson>,
     /// `advice`, verbatim, whatever its type; see [`Message::connect_advice`].
     pub advice: Option<RawJson>,
-    /// Every other field in order of appearance, as (key as written, with its quotes and escapes; value).
+    /// `connectionType`, verbatim, whatever its type; see [`Message::connection_type`].
+    pub connection_type: Option<RawJson>,
+    /// Every other field in order of appearance, as (key as written, with its quotes and escapes; value). Repeated keys
+    /// are all here.
     pub fields: Vec<(ByteString, RawJson)>,
-    /// The first known field that has a type it cannot have (rules M-6, Z-1). The field itself is then `None`.
+    /// The first known field, in the order of [`Field`], that has a type it cannot have (rules M-6, Z-1). The field
+    /// itself is then `None`.
     pub malformed: Option<Field>,
 }
 
@@ -76,15 +68,32 @@ pub enum Subscription {
 }
 
 impl Message {
-    /// The value of a field that is not one of the known ones, by its unescaped name.
+    /// The value of a field that has no typed place here, or of `connectionType`, by its unescaped name. Of a repeated
+    /// key it is the last one.
     pub fn field(&self, name: &str) -> Option<&RawJson> {
-        let _ = name;
-        todo!()
+        if name == "connectionType" {
+            return self.connection_type.as_ref();
+        }
+        self.fields.iter().rev().find(|(key, _)| text::is_key(key, name)).map(|(_, value)| value)
     }
 
     /// Reads `subscription`.
     pub fn subscriptions(&self) -> Subscription {
-        todo!()
+        let Some(raw) = &self.subscription else { return Subscription::Missing };
+        let value = raw.value();
+        match value.kind() {
+            Kind::Null => Subscription::Missing,
+            Kind::String => Subscription::Channels(vec![text::string_value(raw.text(), value)]),
+            Kind::Array => {
+                let name = |element: Value<'_>| match element.kind() {
+                    Kind::String => Some(text::string_value(raw.text(), element)),
+                    Kind::Number => Some(raw.text().slice_ref(element.raw)),
+                    Kind::Null | Kind::Bool | Kind::Array | Kind::Object => None,
+                };
+                value.elements().map(name).collect::<Option<_>>().map_or(Subscription::Invalid, Subscription::Channels)
+            }
+            Kind::Bool | Kind::Number | Kind::Object => Subscription::Invalid,
+        }
     }
 
     /// Reads the `advice` of a meta connect: absent and `null` are `None` (rules V-2, K-9).
@@ -92,7 +101,72 @@ impl Message {
     /// # Errors
     /// [`AdviceError`] where it is not an object, or its `timeout` or `interval` is not a number (rule M-6).
     pub fn connect_advice(&self) -> Result<Option<ConnectAdvice>, AdviceError> {
-        todo!()
+        match &self.advice {
+            None => Ok(None),
+            Some(raw) if raw.is_null() => Ok(None),
+            Some(raw) => ConnectAdvice::parse(raw).map(Some),
+        }
+    }
+
+    /// `connectionType`, if it is a string.
+    pub fn connection_type(&self) -> Option<ByteString> {
+        self.connection_type.as_ref()?.as_text()
+    }
+
+    /// `successful`, if it is a boolean. Replies have it; so have results of remote calls (rule M-17).
+    pub fn successful(&self) -> Option<bool> {
+        match self.field("successful")?.as_str() {
+            "true" => Some(true),
+            "false" => Some(false),
+            _ => None,
+        }
+    }
+
+    /// `error`, if it is a string.
+    pub fn error(&self) -> Option<ByteString> {
+        self.field("error")?.as_text()
+    }
+
+    /// `version`, if it is a string.
+    pub fn version(&self) -> Option<ByteString> {
+        self.field("version")?.as_text()
+    }
+
+    /// `supportedConnectionTypes`, if it is an array; elements that are no strings are left out.
+    pub fn supported_connection_types(&self) -> Option<Vec<ByteString>> {
+        let raw = self.field("supportedConnectionTypes")?;
+        let value = raw.value();
+        (value.kind() == Kind::Array).then(|| {
+            let strings = value.elements().filter(|element| element.kind() == Kind::String);
+            strings.map(|element| text::string_value(raw.text(), element)).collect()
+        })
+    }
+
+    /// `timestamp`, if it is a string.
+    pub fn timestamp(&self) -> Option<ByteString> {
+        self.field("timestamp")?.as_text()
+    }
+
+    /// `x-messages`, if it is a number that is not negative (rule H-20).
+    pub fn x_messages(&self) -> Option<u64> {
+        crate::advice::whole_number(self.field("x-messages")?.value()).ok().flatten()
+    }
+
+    /// A copy that does not keep the buffer it was cut from alive.
+    pub fn detach(&self) -> Self {
+        let text = |text: &ByteString| ByteString::from(&**text);
+        Self {
+            channel: self.channel.as_ref().map(text),
+            id: self.id.as_ref().map(MessageId::detach),
+            client_id: self.client_id.as_ref().map(text),
+            subscription: self.subscription.as_ref().map(RawJson::detach),
+            data: self.data.as_ref().map(RawJson::detach),
+            ext: self.ext.as_ref().map(RawJson::detach),
+            advice: self.advice.as_ref().map(RawJson::detach),
+            connection_type: self.connection_type.as_ref().map(RawJson::detach),
+            fields: self.fields.iter().map(|(key, value)| (text(key), value.detach())).collect(),
+            malformed: self.malformed,
+        }
     }
 }
 
@@ -114,10 +188,17 @@ impl MessageId {
         }
     }
 
+    pub(crate) fn write<S: Sink>(&self, sink: &mut S) {
+        match self {
+            Self::Text(id) => text::write_string(sink, id),
+            Self::Other(raw) => sink.put(raw.as_str().as_bytes()),
+        }
+    }
+
     /// A copy that does not keep the buffer it was cut from alive.
     pub fn detach(&self) -> Self {
         match self {
-            Self::Text(text) => Self::Text(ByteString::from(String::from(&**text))),
+            Self::Text(text) => Self::Text(ByteString::from(&**text)),
             Self::Other(raw) => Self::Other(raw.detach()),
         }
     }

@@ -6,6 +6,7 @@ use crate::advice::Advice;
 use crate::error_field::ErrorField;
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
+use crate::text::{self, Object, Sink};
 
 /// The reply to one request (rules M-15, F-2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +48,7 @@ impl Reply {
     ///
     /// It does not keep the request's buffer alive.
     pub fn to(request: &Message) -> Self {
-        let own = |text: &ByteString| ByteString::from(String::from(&**text));
+        let own = |text: &ByteString| ByteString::from(&**text);
         Self {
             channel: request.channel.as_ref().map(own),
             id: request.id.as_ref().map(MessageId::detach),
@@ -71,5 +72,49 @@ impl Reply {
     pub fn fail(&mut self, error: ErrorField) {
         self.successful = false;
         self.error = Some(error);
+    }
+
+    /// Writes the object, in the order of the examples of section 1.3.
+    pub(crate) fn write<S: Sink>(&self, sink: &mut S) {
+        let mut object = Object::new(sink);
+        if let Some(id) = &self.id {
+            id.write(object.key("\"id\""));
+        }
+        if let Some(channel) = &self.channel {
+            object.string("\"channel\"", channel);
+        }
+        if let Some(subscription) = &self.subscription {
+            object.raw("\"subscription\"", subscription.as_str());
+        }
+        object.bool("\"successful\"", self.successful);
+        if let Some(error) = &self.error {
+            error.write(object.key("\"error\""));
+        }
+        if let Some(handshake) = &self.handshake {
+            handshake.write(&mut object);
+        }
+        if !self.advice.is_empty() {
+            self.advice.write(object.key("\"advice\""));
+        }
+        if let Some(ext) = &self.ext {
+            object.raw("\"ext\"", ext.as_str());
+        }
+        for (key, value) in &self.fields {
+            object.raw(key, value.as_str());
+        }
+        object.end();
+    }
+}
+
+impl Handshake {
+    fn write<S: Sink>(&self, object: &mut Object<'_, S>) {
+        object.string("\"version\"", "1.0");
+        object.string("\"minimumVersion\"", "1.0");
+        let sink = object.key("\"supportedConnectionTypes\"");
+        text::write_strings(sink, self.connection_types.iter().map(|name| &**name));
+        object.string("\"clientId\"", &self.client_id);
+        if self.messages > 0 {
+            object.number("\"x-messages\"", self.messages as u64);
+        }
     }
 }

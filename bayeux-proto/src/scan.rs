@@ -1,0 +1,462 @@
+//! The JSON scanner: one pass over the text, no recursion, nothing built.
+//!
+//! It accepts the texts of RFC 8259 and no others, and says where values begin and end. Escaped lone surrogates and
+//! numbers that no double holds are fine: such values are passed on as they were written.
+
+use crate::json::DecodeError;
+
+/// A place in a JSON text, moving forward only.
+#[derive(Debug)]
+pub(crate) struct Scanner<'a> {
+    text: &'a str,
+    position: usize,
+    depth_max: usize,
+}
+
+/// Why a text is not JSON, or not JSON that is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ScanError {
+    Syntax { offset: usize },
+    TooDeep { offset: usize, limit: usize },
+}
+
+/// One value as it was written.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Value<'a> {
+    pub(crate) raw: &'a str,
+    /// Whether it is a string with escapes.
+    pub(crate) is_escaped: bool,
+}
+
+/// What the first byte of a value says about its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Null,
+    Bool,
+    Number,
+    String,
+    Array,
+    Object,
+}
+
+impl<'a> Scanner<'a> {
+    pub(crate) fn new(text: &'a str, depth_max: usize) -> Self {
+        Self { text, position: 0, depth_max }
+    }
+
+    pub(crate) fn position(&self) -> usize {
+        self.position
+    }
+
+    /// Past white space; the next byte, 0 at the end. A real NUL is as wrong wherever this is asked.
+    #[inline]
+    pub(crate) fn token(&mut self) -> u8 {
+        let bytes = self.text.as_bytes();
+        loop {
+            match bytes.get(self.position) {
+                Some(b' ' | b'\n' | b'\t' | b'\r') => self.position += 1,
+                Some(&byte) => return byte,
+                None => return 0,
+            }
+        }
+    }
+
+    /// Past the bracket of an array or object that `outer` others are around.
+    #[inline]
+    pub(crate) fn open(&mut self, outer: usize) -> Result<(), ScanError> {
+        if outer >= self.depth_max {
+            return Err(ScanError::TooDeep { offset: self.position, limit: self.depth_max });
+        }
+        self.position += 1;
+        Ok(())
+    }
+
+    /// After the opening bracket: to the first item, or past `close` if there is none.
+    #[inline]
+    pub(crate) fn first_item(&mut self, close: u8) -> bool {
+        if self.token() == close {
+            self.position += 1;
+            return false;
+        }
+        true
+    }
+
+    /// After an item: to the next one, or past `close`.
+    #[inline]
+    pub(crate) fn next_item(&mut self, close: u8) -> Result<bool, ScanError> {
+        let token = self.token();
+        if token == b',' {
+            self.position += 1;
+            self.token();
+            Ok(true)
+        } else if token == close {
+            self.position += 1;
+            Ok(false)
+        } else {
+            Err(self.syntax())
+        }
+    }
+
+    /// Past a key and its colon, to the value.
+    #[inline]
+    pub(crate) fn key(&mut self) -> Result<Value<'a>, ScanError> {
+        let start = self.position;
+        if self.byte() != b'"' {
+            return Err(self.syntax());
+        }
+        let is_escaped = self.string()?;
+        let raw = &self.text[start..self.position];
+        if self.token() != b':' {
+            return Err(self.syntax());
+        }
+        self.position += 1;
+        self.token();
+        Ok(Value { raw, is_escaped })
+    }
+
+    /// Past one value that `outer` arrays and objects are around.
+    #[inline]
+    pub(crate) fn value(&mut self, outer: usize) -> Result<Value<'a>, ScanError> {
+        let start = self.position;
+        let is_escaped = match self.byte() {
+            b'"' => self.string()?,
+            b'{' | b'[' => {
+                self.container(outer)?;
+                false
+            }
+            _ => {
+                self.literal()?;
+                false
+            }
+        };
+        Ok(Value { raw: &self.text[start..self.position], is_escaped })
+    }
+
+    /// Nothing but white space may be left.
+    pub(crate) fn end(&mut self) -> Result<(), ScanError> {
+        self.token();
+        if self.position == self.text.len() { Ok(()) } else { Err(self.syntax()) }
+    }
+
+    /// The whole text as one value, white space around it cut off.
+    pub(crate) fn document(mut self) -> Result<Value<'a>, ScanError> {
+        self.token();
+        let value = self.value(0)?;
+        self.end()?;
+        Ok(value)
+    }
+
+    /// Past an array or object and all that it holds.
+    fn container(&mut self, outer: usize) -> Result<(), ScanError> {
+        let mut nest = Nest::default();
+        loop {
+            // Here a value begins.
+            match self.byte() {
+                b'"' => {
+                    self.string()?;
+                }
+                b'{' => {
+                    self.open(outer.saturating_add(nest.depth))?;
+                    if self.first_item(b'}') {
+                        nest.push(true);
+                        self.key()?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    self.open(outer.saturating_add(nest.depth))?;
+                    if self.first_item(b']') {
+                        nest.push(false);
+                        continue;
+                    }
+                }
+                _ => self.literal()?,
+            }
+            // Here one has ended, and with it perhaps those around it.
+            loop {
+                let Some(is_object) = nest.top() else { return Ok(()) };
+                if self.next_item(if is_object { b'}' } else { b']' })? {
+                    if is_object {
+                        self.key()?;
+                    }
+                    break;
+                }
+                nest.pop();
+            }
+        }
+    }
+
+    /// Past the closing quote of the string that begins here; whether it has escapes.
+    #[inline]
+    fn string(&mut self) -> Result<bool, ScanError> {
+        let bytes = self.text.as_bytes();
+        let mut at = self.position + 1;
+        let mut is_escaped = false;
+        loop {
+            at = plain_end(bytes, at);
+            match bytes.get(at) {
+                Some(b'"') => {
+                    self.position = at + 1;
+                    return Ok(is_escaped);
+                }
+                Some(b'\\') => {
+                    is_escaped = true;
+                    at = escape_end(bytes, at)?;
+                }
+                // A control character, or the end of the text.
+                _ => return Err(ScanError::Syntax { offset: at }),
+            }
+        }
+    }
+
+    /// Past a number, `true`, `false` or `null`.
+    fn literal(&mut self) -> Result<(), ScanError> {
+        match self.byte() {
+            b'-' | b'0'..=b'9' => self.number(),
+            b't' => self.word("true"),
+            b'f' => self.word("false"),
+            b'n' => self.word("null"),
+            _ => Err(self.syntax()),
+        }
+    }
+
+    fn number(&mut self) -> Result<(), ScanError> {
+        if self.byte() == b'-' {
+            self.position += 1;
+        }
+        if self.byte() == b'0' {
+            self.position += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.byte() == b'.' {
+            self.position += 1;
+            self.digits()?;
+        }
+        if let b'e' | b'E' = self.byte() {
+            self.position += 1;
+            if let b'+' | b'-' = self.byte() {
+                self.position += 1;
+            }
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// Past one or more digits.
+    fn digits(&mut self) -> Result<(), ScanError> {
+        if !self.byte().is_ascii_digit() {
+            return Err(self.syntax());
+        }
+        while self.byte().is_ascii_digit() {
+            self.position += 1;
+        }
+        Ok(())
+    }
+
+    fn word(&mut self, word: &str) -> Result<(), ScanError> {
+        for expected in word.bytes() {
+            if self.byte() != expected {
+                return Err(self.syntax());
+            }
+            self.position += 1;
+        }
+        Ok(())
+    }
+
+    /// The byte here, 0 at the end.
+    #[inline]
+    fn byte(&self) -> u8 {
+        self.text.as_bytes().get(self.position).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn syntax(&self) -> ScanError {
+        ScanError::Syntax { offset: self.position }
+    }
+}
+
+impl<'a> Value<'a> {
+    /// A value that is known to be valid.
+    pub(crate) fn trusted(raw: &'a str) -> Self {
+        Self { raw, is_escaped: raw.starts_with('"') && raw.contains('\\') }
+    }
+
+    #[inline]
+    pub(crate) fn kind(&self) -> Kind {
+        match self.raw.as_bytes().first() {
+            Some(b'"') => Kind::String,
+            Some(b'{') => Kind::Object,
+            Some(b'[') => Kind::Array,
+            Some(b't' | b'f') => Kind::Bool,
+            Some(b'n') => Kind::Null,
+            _ => Kind::Number,
+        }
+    }
+
+    /// Of a string: what is between the quotes, as it was written.
+    #[inline]
+    pub(crate) fn inner(&self) -> &'a str {
+        self.raw.get(1..self.raw.len() - 1).unwrap_or_default()
+    }
+
+    /// The keys and values of an object; none where it is something else.
+    pub(crate) fn entries(&self) -> Entries<'a> {
+        Entries(Items::new(*self, Kind::Object))
+    }
+
+    /// The elements of an array; none where it is something else.
+    pub(crate) fn elements(&self) -> Elements<'a> {
+        Elements(Items::new(*self, Kind::Array))
+    }
+}
+
+/// See [`Value::entries`].
+#[derive(Debug)]
+pub(crate) struct Entries<'a>(Items<'a>);
+
+impl<'a> Iterator for Entries<'a> {
+    type Item = (Value<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let scanner = self.0.advance(b'}')?;
+        let key = scanner.key().ok()?;
+        let value = scanner.value(0).ok()?;
+        Some((key, value))
+    }
+}
+
+/// See [`Value::elements`].
+#[derive(Debug)]
+pub(crate) struct Elements<'a>(Items<'a>);
+
+impl<'a> Iterator for Elements<'a> {
+    type Item = Value<'a>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.advance(b']')?.value(0).ok()
+    }
+}
+
+/// A walk through the items of a value that is known to be valid, so that no error is ever met.
+#[derive(Debug)]
+struct Items<'a> {
+    scanner: Scanner<'a>,
+    is_first: bool,
+    is_done: bool,
+}
+
+impl<'a> Items<'a> {
+    fn new(value: Value<'a>, kind: Kind) -> Self {
+        let mut scanner = Scanner::new(value.raw, usize::MAX);
+        let is_done = value.kind() != kind || scanner.open(0).is_err();
+        Self { scanner, is_first: true, is_done }
+    }
+
+    /// To the next item, if there is one.
+    fn advance(&mut self, close: u8) -> Option<&mut Scanner<'a>> {
+        if self.is_done {
+            return None;
+        }
+        let has_item = if std::mem::take(&mut self.is_first) {
+            self.scanner.first_item(close)
+        } else {
+            self.scanner.next_item(close).unwrap_or(false)
+        };
+        self.is_done = !has_item;
+        has_item.then_some(&mut self.scanner)
+    }
+}
+
+impl From<ScanError> for DecodeError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Syntax { offset } => Self::Syntax { offset },
+            ScanError::TooDeep { limit, .. } => Self::TooDeep { limit },
+        }
+    }
+}
+
+/// Which containers are open, one bit each: true for an object.
+#[derive(Debug, Default)]
+struct Nest {
+    depth: usize,
+    /// The innermost up to 64, the innermost in the lowest bit.
+    word: u64,
+    /// The others, 64 in each: empty for all but hostile texts.
+    outer: Vec<u64>,
+}
+
+impl Nest {
+    #[inline]
+    fn push(&mut self, is_object: bool) {
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.outer.push(self.word);
+        }
+        self.word = self.word << 1 | u64::from(is_object);
+        self.depth += 1;
+    }
+
+    #[inline]
+    fn pop(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.word >>= 1;
+        if self.depth > 0 && self.depth.is_multiple_of(64) {
+            self.word = self.outer.pop().unwrap_or_default();
+        }
+    }
+
+    #[inline]
+    fn top(&self) -> Option<bool> {
+        (self.depth > 0).then_some(self.word & 1 == 1)
+    }
+}
+
+/// The first place from `at` on that is a quote, a backslash, a control character or the end.
+///
+/// Eight bytes at a time: most strings are longer than that, and the bytes after a shorter one are there to be read.
+#[inline]
+fn plain_end(bytes: &[u8], mut at: usize) -> usize {
+    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+        let stops = stops(u64::from_le_bytes(*chunk));
+        if stops != 0 {
+            return at + stops.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    while let Some(&byte) = bytes.get(at) {
+        if byte < 0x20 || byte == b'"' || byte == b'\\' {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// The high bit of each byte at which a plain run of string ends. Only the lowest one set is exact: the borrow of a
+/// subtraction can run into the bytes above it.
+#[inline]
+fn stops(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGH: u64 = 0x8080_8080_8080_8080;
+    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
+    let control = word.wrapping_sub(ONES * 0x20) & !word;
+    let quote = is_zero(word ^ (ONES * b'"' as u64));
+    let backslash = is_zero(word ^ (ONES * b'\\' as u64));
+    (control | quote | backslash) & HIGH
+}
+
+/// Past the escape that begins at `at`.
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
+    match bytes.get(at + 1) {
+        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
+        Some(b'u') => {
+            for offset in at + 2..at + 6 {
+                if !bytes.get(offset).is_some_and(u8::is_ascii_hexdigit) {
+                    return Err(ScanError::Syntax { offset });
+                }
+            }
+            Ok(at + 6)
+        }
+        _ => Err(ScanError::Syntax { offset: at + 1 }),
+    }
+}
