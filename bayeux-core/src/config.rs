@@ -51,7 +51,7 @@ pub enum Overflow {
 }
 
 /// Options that each transport has (section 13.2). Field names are those of CometD's options.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct TransportOptions {
     /// How long a meta connect is held. Default: 30 s (rules N-1, O-9).

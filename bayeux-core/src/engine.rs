@@ -1,69 +1,291 @@
-//! The engine's public face.
+//! The engine's public face: one flat `match` over inputs, no rules of its own.
 
-use bayeux_proto::Outgoing;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
+use bayeux_proto::{ByteString, Message, Outgoing};
+
+use crate::browser::Browsers;
+use crate::channel::{ChannelKey, Channels};
 use crate::config::Config;
-use crate::event::{Budget, Drained, Hooks, Input, Output};
-use crate::id::{ConnectionKey, IdSource, ShardId};
+use crate::connection::{Conn, ConnKey, Conns};
+use crate::decision::DecisionId;
+use crate::event::{Budget, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason, SessionSetting};
+use crate::id::{ClientId, ConnectionKey, IdSource, ShardId};
+use crate::lane::Lanes;
+use crate::publish::Wake;
+use crate::session::{Session, SessionKey, Sessions};
 use crate::time::{Time, UnixTime};
+use crate::timer::Timers;
 
 /// One shard of a Bayeux server: sessions, subscriptions, delivery. See the crate documentation.
-#[derive(Debug)]
-pub struct Engine {}
+pub struct Engine {
+    pub(crate) config: Arc<Config>,
+    pub(crate) shard: ShardId,
+    pub(crate) ids: Box<dyn IdSource + Send>,
+    pub(crate) hooks: Box<dyn Hooks + Send>,
+    /// The time of the input in progress.
+    pub(crate) now: Time,
+    start: Time,
+    epoch: UnixTime,
+    /// Advertised in handshake replies (rule H-12).
+    pub(crate) connection_types: Arc<[ByteString]>,
+    pub(crate) conns: Conns,
+    pub(crate) sessions: Sessions,
+    pub(crate) channels: Channels,
+    pub(crate) browsers: Browsers,
+    pub(crate) lanes: Lanes,
+    pub(crate) timers: Timers<Due>,
+    pub(crate) outputs: VecDeque<Output>,
+    /// The number of the last hold (rule K-22).
+    pub(crate) cycle: u64,
+    /// The number of the last fan-out (rule Q-4).
+    pub(crate) stamp: u64,
+    /// Set by [`Command::Shutdown`].
+    pub(crate) stopping: bool,
+    /// Reused by fan-out.
+    pub(crate) matched: Vec<ChannelKey>,
+    /// Reused by fan-out.
+    pub(crate) woken: Vec<(SessionKey, Wake)>,
+}
+
+/// What a deadline is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Due {
+    Session(SessionKey),
+    Channel(ChannelKey),
+    Decision(DecisionId),
+    Connection(ConnKey),
+}
+
+/// Replies that may wait on a WebSocket before it is read no further: enough for any client that reads its answers.
+const REPLIES_MAX: usize = 1_024;
 
 impl Engine {
-    /// An engine without sessions.
+    /// An engine without sessions. `start` is the time now, `epoch` the wall time now.
     pub fn new(
-        config: std::sync::Arc<Config>,
+        config: Arc<Config>,
         shard: ShardId,
         ids: Box<dyn IdSource + Send>,
         hooks: Box<dyn Hooks + Send>,
         start: Time,
         epoch: UnixTime,
     ) -> Self {
-        let _ = (config, shard, ids, hooks, start, epoch);
-        todo!()
+        let connection_types =
+            config.allowed_transports.iter().map(|transport| ByteString::from_static(transport.as_str())).collect();
+        Self {
+            config,
+            shard,
+            ids,
+            hooks,
+            now: start,
+            start,
+            epoch,
+            connection_types,
+            conns: Conns::new(),
+            sessions: Sessions::new(),
+            channels: Channels::new(),
+            browsers: Browsers::default(),
+            lanes: Lanes::default(),
+            timers: Timers::new(),
+            outputs: VecDeque::new(),
+            cycle: 0,
+            stamp: 0,
+            stopping: false,
+            matched: Vec::new(),
+            woken: Vec::new(),
+        }
     }
 
-    /// Takes an input. Cannot fail: a peer's mistake becomes a reply or a close, a stale key is ignored.
+    /// Takes an input. Cannot fail: a peer's mistake becomes a reply or a close, a stale key is ignored. A `now`
+    /// before the last one counts as the last one.
+    ///
+    /// # Panics
+    /// Where a connection key is opened twice: a bug of the driver.
     pub fn handle(&mut self, now: Time, input: Input) {
-        let _ = (now, input);
-        todo!()
+        self.now = self.now.max(now);
+        match input {
+            Input::Opened { conn, link } => {
+                self.conns.insert(Conn::new(conn, link));
+            }
+            Input::Received { conn, batch } => self.receive(conn, batch),
+            Input::Written { conn } => self.written(conn),
+            Input::Closed { conn } => {
+                if let Some(key) = self.conns.find(conn) {
+                    self.forget(key);
+                }
+            }
+            Input::Tick => self.tick(),
+            Input::Decided(decided) => self.decide(decided.id, decided.verdict),
+            Input::Command(command) => self.command(command),
+            Input::Forwarded { from, item } => self.forwarded(from, item),
+        }
     }
 
     /// The next thing to do, or `None` until the next input.
     pub fn poll_output(&mut self) -> Option<Output> {
-        todo!()
+        self.outputs.pop_front()
     }
 
     /// Appends what a ready connection is to write now, within `budget`. For an HTTP exchange the first call fixes the
-    /// whole response.
+    /// whole response. Unless nothing was appended and the result is [`Drained::Idle`], answer with
+    /// [`Input::Written`].
     pub fn drain(&mut self, now: Time, conn: ConnectionKey, budget: Budget, out: &mut Vec<Outgoing>) -> Drained {
-        let _ = (now, conn, budget, out);
-        todo!()
+        self.now = self.now.max(now);
+        self.drain_connection(conn, budget, out)
     }
 
     /// When the next [`Input::Tick`] is due. Read again after every `handle` and `drain`.
     pub fn poll_timeout(&self) -> Option<Time> {
-        todo!()
+        self.timers.next()
     }
 
     /// Whether the connection may send another envelope: where false, stop reading from it until after the next
     /// output.
     pub fn wants_input(&self, conn: ConnectionKey) -> bool {
-        let _ = conn;
-        todo!()
+        self.conns
+            .find(conn)
+            .and_then(|key| self.conns.get(key))
+            .is_some_and(|conn| self.lane_has_room(conn) && conn.replies.len() + conn.out.len() < REPLIES_MAX)
     }
 
     /// Whether the WebSocket `conn` carries a live session, so that its envelopes stay in this shard whatever they
     /// name (rules TW-10, E-66).
     pub fn is_bound(&self, conn: ConnectionKey) -> bool {
-        let _ = conn;
-        todo!()
+        let session = self.conns.find(conn).and_then(|key| self.conns.get(key)).and_then(|conn| conn.session);
+        session.is_some_and(|session| self.sessions.get(session).is_some())
     }
 
     /// Live sessions.
     pub fn session_count(&self) -> usize {
-        todo!()
+        self.sessions.len()
+    }
+
+    /// Channels that this shard knows.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// The wall time of the input in progress.
+    pub fn wall_time(&self) -> UnixTime {
+        let passed = self.now.since(self.start).as_millis();
+        UnixTime::from_millis(self.epoch.as_millis().saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
+    }
+
+    fn tick(&mut self) {
+        while let Some(due) = self.timers.pop(self.now) {
+            match due {
+                Due::Session(key) => self.session_due(key),
+                Due::Channel(key) => self.channel_due(key),
+                Due::Decision(id) => self.decision_expired(id),
+                Due::Connection(key) => self.connection_due(key),
+            }
+        }
+    }
+
+    /// Carries out a wish of the application.
+    pub(crate) fn command(&mut self, command: Command) {
+        match command {
+            Command::Publish { channel, event, from } => {
+                let from = from.and_then(|id| self.find_id(&id));
+                if self.hooks.points().contains(Points::LISTEN) {
+                    let lazy = event.lazy;
+                    let mut message = Message::default();
+                    message.channel = Some(channel.text().clone());
+                    message.data = event.data;
+                    message.ext = event.ext;
+                    message.fields = event.fields;
+                    self.run_application_publish(channel, message, lazy, from);
+                } else {
+                    let mut event = event;
+                    event.channel = channel.text().clone();
+                    self.publish(channel, event, from);
+                }
+            }
+            Command::Deliver { to, event } => self.deliver(&to, &event),
+            Command::Disconnect { session } => self.terminate_id(&session, RemovalReason::ServerDisconnect),
+            Command::Remove { session } => self.terminate_id(&session, RemovalReason::Removed),
+            Command::Hold { session } => {
+                if let Some(key) = self.find_id(&session) {
+                    self.hold(key);
+                }
+            }
+            Command::Release { session } => {
+                if let Some(key) = self.find_id(&session) {
+                    self.release(key);
+                }
+            }
+            Command::Subscribe { session, channel } => {
+                if let Some(key) = self.find_id(&session) {
+                    self.subscribe_by_command(key, &channel);
+                }
+            }
+            Command::Unsubscribe { session, channel } => {
+                if let Some(key) = self.find_id(&session) {
+                    self.unsubscribe(key, &channel);
+                }
+            }
+            Command::SetSession { session, setting } => {
+                if let Some(key) = self.find_id(&session) {
+                    self.set_session(key, setting);
+                }
+            }
+            Command::CreateChannel { channel } => self.ensure_channel(channel),
+            Command::SetChannel { channel, setting } => self.set_channel(channel, setting),
+            Command::RemoveChannel { channel } => self.remove_channel(channel),
+            Command::Shutdown => self.shut_down(),
+        }
+    }
+
+    fn find_id(&self, id: &ClientId) -> Option<SessionKey> {
+        self.sessions.find(id.as_str())
+    }
+
+    fn terminate_id(&mut self, id: &ClientId, reason: RemovalReason) {
+        if let Some(key) = self.find_id(id) {
+            self.terminate(key, reason, None);
+        }
+    }
+
+    /// Changes a session's setting (rule O-40).
+    fn set_session(&mut self, key: SessionKey, setting: SessionSetting) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let Session { settings, advised, .. } = session;
+        match setting {
+            SessionSetting::Timeout(timeout) => {
+                settings.timeout = timeout;
+                *advised = None;
+            }
+            SessionSetting::Interval(interval) => {
+                settings.interval = interval;
+                *advised = None;
+            }
+            SessionSetting::MaxInterval(interval) => settings.max_interval = interval,
+            SessionSetting::MaxLazyTimeout(timeout) => settings.max_lazy_timeout = timeout,
+            SessionSetting::BroadcastToPublisher(on) => settings.broadcast_to_publisher = on,
+            SessionSetting::MetaConnectDeliverOnly(on) => settings.meta_connect_deliver_only = on,
+        }
+    }
+
+    pub(crate) fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(Box::new(notice)));
+    }
+
+    /// A notice that is made only where somebody listens.
+    pub(crate) fn notice_at(&mut self, point: Points, notice: impl FnOnce() -> Notice) {
+        if self.hooks.points().contains(point) {
+            self.notice(notice());
+        }
+    }
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("shard", &self.shard)
+            .field("now", &self.now)
+            .field("sessions", &self.sessions.len())
+            .field("channels", &self.channels.len())
+            .finish_non_exhaustive()
     }
 }

@@ -123,7 +123,7 @@ pub enum CloseReason {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Command {
-    /// Publish: listeners, freeze, fan-out (rule A-10). Goes to any one shard.
+    /// Publish: listeners, freeze, fan-out (rule A-10). Goes to the shard of `from`; without one, to any single shard.
     Publish {
         /// The channel; what the event says is overwritten.
         channel: ChannelName,

@@ -1,11 +1,24 @@
 //! The sans-IO Bayeux engine.
 
 pub mod config;
+
+mod browser;
+mod channel;
+mod connection;
 mod decision;
+mod delivery;
 mod engine;
 mod event;
 mod id;
+mod lane;
+mod life;
+mod meta;
+mod publish;
+mod relay;
+mod session;
+mod slab;
 mod time;
+mod timer;
 
 pub use config::{Config, ConfigError, Overflow, Transport, TransportOptions};
 pub use decision::{Decided, Decision, DecisionId};

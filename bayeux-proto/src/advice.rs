@@ -50,6 +50,18 @@ pub struct Advice {
 }
 
 impl Advice {
+    /// These fields, with those that `other` has laid over them (rule V-24).
+    #[must_use]
+    pub fn overlaid_with(self, other: Self) -> Self {
+        Self {
+            reconnect: other.reconnect.or(self.reconnect),
+            interval_ms: other.interval_ms.or(self.interval_ms),
+            timeout_ms: other.timeout_ms.or(self.timeout_ms),
+            max_interval_ms: other.max_interval_ms.or(self.max_interval_ms),
+            multiple_clients: other.multiple_clients || self.multiple_clients,
+        }
+    }
+
     /// Whether there is nothing to write.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
@@ -150,5 +162,76 @@ pub(crate) fn whole_number(value: Value<'_>) -> Result<Option<u64>, AdviceError>
         }
         Kind::Null => Ok(None),
         Kind::Bool | Kind::String | Kind::Array | Kind::Object => Err(AdviceError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connect(text: &'static str) -> Result<(Option<u64>, Option<u64>), AdviceError> {
+        let raw = RawJson::new(text).expect("JSON of this test");
+        ConnectAdvice::parse(&raw).map(|advice| (advice.timeout_ms, advice.interval_ms))
+    }
+
+    #[test]
+    fn whole_and_floating_numbers_are_read() {
+        assert_eq!(connect(r#"{"timeout":0,"interval":1500}"#), Ok((Some(0), Some(1500))), "V-2, M-3");
+        assert_eq!(connect(r#"{"timeout":1.5e3,"interval":0.999}"#), Ok((Some(1500), Some(0))), "M-3");
+        assert_eq!(connect(r#"{"time\u006fut":7,"other":"x"}"#), Ok((Some(7), None)), "V-2");
+        assert_eq!(connect("{}"), Ok((None, None)), "V-2");
+    }
+
+    #[test]
+    fn numbers_out_of_range_do_no_harm() {
+        assert_eq!(connect(r#"{"timeout":-1,"interval":-1e400}"#), Ok((None, None)), "K-9: negative is unset");
+        assert_eq!(connect(r#"{"timeout":-0,"interval":-0.5}"#), Ok((Some(0), Some(0))), "fractions are cut off");
+        assert_eq!(connect(r#"{"timeout":1e400,"interval":1e-400}"#), Ok((Some(u64::MAX), Some(0))));
+        assert_eq!(connect(r#"{"timeout":18446744073709551615}"#), Ok((Some(u64::MAX), None)));
+        assert_eq!(connect(r#"{"timeout":18446744073709551616}"#), Ok((Some(u64::MAX), None)));
+        assert_eq!(connect(r#"{"timeout":-9223372036854775809}"#), Ok((None, None)));
+    }
+
+    #[test]
+    fn null_is_absent_and_the_last_of_repeated_fields_counts() {
+        assert_eq!(connect(r#"{"timeout":null}"#), Ok((None, None)), "M-19");
+        assert_eq!(connect(r#"{"timeout":"x","timeout":1}"#), Ok((Some(1), None)), "M-9");
+        assert_eq!(connect(r#"{"timeout":1,"timeout":"x"}"#), Err(AdviceError), "M-9");
+    }
+
+    #[test]
+    fn wrong_types_are_refused() {
+        for text in ["[]", "1", "\"x\"", "true", r#"{"timeout":"1"}"#, r#"{"interval":{}}"#, r#"{"interval":true}"#] {
+            assert_eq!(connect(text), Err(AdviceError), "M-6: {text}");
+        }
+    }
+
+    #[test]
+    fn server_advice_is_written_and_read_back() {
+        let advice = Advice {
+            reconnect: Some(Reconnect::Retry),
+            interval_ms: Some(0),
+            timeout_ms: Some(30_000),
+            max_interval_ms: Some(u64::MAX),
+            multiple_clients: true,
+        };
+        let mut text = Vec::new();
+        advice.write(&mut text);
+        let text = String::from_utf8(text).expect("JSON is UTF-8");
+        assert_eq!(
+            text,
+            r#"{"reconnect":"retry","interval":0,"timeout":30000,"maxInterval":18446744073709551615,"multiple-clients":true}"#,
+            "V-1"
+        );
+        assert_eq!(Advice::parse(&RawJson::new(text).expect("JSON")), Some(advice));
+    }
+
+    #[test]
+    fn a_client_lives_with_what_servers_send() {
+        let parse = |text: &'static str| Advice::parse(&RawJson::new(text).expect("JSON of this test"));
+        assert_eq!(parse(r#"{"reconnect":"later","interval":-1,"timeout":"x","hosts":[]}"#), Some(Advice::default()));
+        let none = Advice { reconnect: Some(Reconnect::None), ..Advice::default() };
+        assert_eq!(parse(r#"{"reconnect":"n\u006fne"}"#), Some(none));
+        assert_eq!(parse("[]"), None);
     }
 }

@@ -196,6 +196,11 @@ impl ChannelName {
     pub fn kind(&self) -> ChannelKind {
         self.0.kind()
     }
+
+    /// A copy that does not keep the buffer it was cut from alive.
+    pub fn detach(&self) -> Self {
+        Self(self.0.detach())
+    }
 }
 
 /// The walk of [`ChannelPattern::ids`]: a lending iterator over one buffer, so that a walk allocates at most once.
@@ -315,3 +320,75 @@ const ALLOWED: [bool; 256] = {
     }
     allowed
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_normalised_name_is_a_slice_of_the_text() {
+        let text = ByteString::from("/foo/bar/ ");
+        let name = ChannelName::parse(&text, &ChannelLimits::default()).expect("a name");
+        assert_eq!(name.as_str(), "/foo/bar", "C-3");
+        assert_eq!(name.text().as_ptr(), text.as_ptr());
+        assert_ne!(name.as_pattern().detach().text().as_ptr(), text.as_ptr());
+        assert_eq!(name.as_pattern().detach(), *name.as_pattern());
+    }
+
+    #[test]
+    fn a_wildcard_is_nothing_to_publish_to() {
+        for text in ["/a/*", "/a/**", "/**"] {
+            assert_eq!(ChannelName::parse(&text.into(), &ChannelLimits::default()), Err(ChannelError::Wild), "Z-4");
+        }
+    }
+
+    #[test]
+    fn without_the_check_of_characters_structure_and_limits_still_count() {
+        let limits = ChannelLimits { validate_characters: false, ..ChannelLimits::default() };
+        let parse =
+            |text: &str| ChannelPattern::parse(&text.into(), &limits).map(|channel| channel.as_str().to_owned());
+        assert_eq!(parse("/topic/é?query=%20:x").as_deref(), Ok("/topic/é?query=%20:x"), "DI-S4");
+        assert_eq!(parse("\t /foo/\u{0}\n").as_deref(), Ok("/foo"), "C-3: Java trims all up to the space");
+        assert_eq!(parse("\u{a0}/foo"), Err(ChannelError::NoPath), "C-3: and nothing else");
+        assert_eq!(parse("/a/\t/b"), Err(ChannelError::EmptySegment), "C-4");
+        assert_eq!(parse("/a/*/b"), Err(ChannelError::MisplacedWildcard), "C-4");
+        assert_eq!(parse(&format!("/{}", "é".repeat(1_024))), Err(ChannelError::TooLong { limit: 2_048 }), "Z-9");
+        assert_eq!(parse(&"/a".repeat(65)), Err(ChannelError::TooManySegments { limit: 64 }), "Z-9");
+    }
+
+    #[test]
+    fn the_default_limits_are_above_the_floors() {
+        let parse = |text: String| ChannelPattern::parse(&text.into(), &ChannelLimits::default());
+        assert!(parse(format!("/{}", "a".repeat(1_023))).is_ok(), "Z-20");
+        assert!(parse("/a".repeat(32)).is_ok(), "Z-20");
+    }
+
+    #[test]
+    fn a_channel_matches_each_of_its_wild_ids_and_no_other_wildcard() {
+        let parse = |text: &str| ChannelPattern::parse(&text.into(), &ChannelLimits::default()).expect("a channel");
+        let channels = ["/a", "/a/b", "/a/b/c", "/b", "/ab/c"].map(parse);
+        let patterns = ["/*", "/**", "/a/*", "/a/**", "/a/b/*", "/a/b/**", "/ab/**", "/b/*"].map(parse);
+        for channel in &channels {
+            for pattern in &patterns {
+                let mut ids = channel.ids();
+                let mut is_id = false;
+                while let Some(id) = ids.next() {
+                    is_id |= id == pattern.as_str();
+                }
+                assert_eq!(pattern.matches(channel), is_id, "C-7, C-8: {pattern:?} {channel:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_walk_fits_the_buffer_it_began_with() {
+        let parse = |text: &str| ChannelPattern::parse(&text.into(), &ChannelLimits::default()).expect("a channel");
+        for channel in ["/a", "/a/b", "/a/*", "/aa/b/c", "/a/b/**"].map(parse) {
+            let mut ids = channel.ids();
+            let _ = ids.next();
+            let buffer = (ids.buffer.as_ptr(), ids.buffer.capacity());
+            while ids.next().is_some() {}
+            assert_eq!((ids.buffer.as_ptr(), ids.buffer.capacity()), buffer);
+        }
+    }
+}

@@ -172,3 +172,79 @@ fn well_known_type(raw: &str) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode_text(text: impl Into<Vec<u8>>) -> Result<Batch, DecodeError> {
+        decode(Bytes::from(text.into()), &Limits::default())
+    }
+
+    #[test]
+    fn fields_are_slices_of_the_input() {
+        let input = Bytes::from(br#"[{"channel":"/a","clientId":"c","data":{"k":"v"},"x":1}]"#.to_vec());
+        let range = input.as_ptr_range();
+        let message = decode(input, &Limits::default()).expect("an envelope").messages.remove(0);
+        let channel = message.channel.expect("a channel");
+        let data = message.data.expect("data");
+        for text in [&*channel, data.as_str(), &*message.client_id.expect("an id"), &*message.fields[0].0] {
+            assert!(range.contains(&text.as_ptr()), "{text}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused_wherever_they_are() {
+        for bytes in [&b"\xff"[..], b"\xc3\xa9\xc3", b"\xed\xa0\x80", b"\xc0\x80", b"\xf5\x80\x80\x80"] {
+            let text = [b"[{\"ignored\":\"", bytes, b"\"}]"].concat();
+            let error = decode_text(text).expect_err("M-9");
+            let good = if bytes.starts_with(b"\xc3\xa9") { 2 } else { 0 };
+            assert_eq!(error, DecodeError::NotUtf8 { offset: 13 + good }, "M-9");
+            assert_eq!((error.http_status(), error.close_code()), (400, 1007), "TW-20");
+        }
+    }
+
+    #[test]
+    fn ten_million_brackets_cost_no_more_than_the_limit() {
+        let limits = Limits { bytes_max: usize::MAX, ..Limits::default() };
+        for opening in ["[", "{\"a\":", "[{\"data\":["] {
+            let text = opening.repeat(10_000_000 / opening.len());
+            let error = decode(Bytes::from(text), &limits).expect_err("Z-10");
+            assert!(matches!(error, DecodeError::TooDeep { limit: 128 } | DecodeError::NotMessages { .. }), "Z-10");
+        }
+    }
+
+    #[test]
+    fn a_million_elements_cost_no_more_than_the_limit() {
+        let text = format!("[{}{{}}]", "{},".repeat(999_999));
+        assert_eq!(decode_text(text), Err(DecodeError::TooMany { limit: 20_000 }), "Z-9");
+    }
+
+    #[test]
+    fn ten_thousand_messages_are_within_the_defaults() {
+        let text = format!("[{}{{}}]", "{},".repeat(9_999));
+        assert_eq!(decode_text(text).expect("Z-20").messages.len(), 10_000, "Z-20");
+        let deep = format!("[{{\"data\":{}{}}}]", "[".repeat(62), "]".repeat(62));
+        assert!(decode_text(deep).is_ok(), "Z-20");
+    }
+
+    #[test]
+    fn repeated_and_unknown_keys_cost_linear_time() {
+        // Were it quadratic, 100,000 keys would take minutes.
+        let known = r#""channel":"/a","#.repeat(100_000);
+        let unknown: String = (0..100_000).map(|number| format!("\"k{number}\":0,\"same\":1,")).collect();
+        let message = decode_text(format!("[{{{known}{unknown}\"same\":2}}]")).expect("an envelope").messages.remove(0);
+        assert_eq!(message.channel.as_deref(), Some("/a"));
+        assert_eq!(message.fields.len(), 200_001);
+        assert_eq!(message.field("same").map(RawJson::as_str), Some("2"), "M-9: the last counts");
+    }
+
+    #[test]
+    fn a_meta_connect_keeps_nothing_in_a_list() {
+        let text = r#"[{"id":"1","channel":"/meta/connect","clientId":"c","connectionType":"long-polling"}]"#;
+        let batch = decode_text(text).expect("an envelope");
+        assert_eq!(batch.messages.capacity(), 1);
+        assert_eq!(batch.messages[0].fields.capacity(), 0);
+        assert_eq!(batch.messages[0].connection_type().as_deref(), Some("long-polling"), "K-2");
+    }
+}

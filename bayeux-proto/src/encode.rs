@@ -93,3 +93,65 @@ fn write_array<S: Sink>(messages: &[Outgoing], sink: &mut S) {
     }
     sink.put(b"]");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Event, Message, RawJson};
+
+    fn event(number: u32) -> Outgoing {
+        Outgoing::Event(Event::new("/a", RawJson::from_serialize(&number).expect("a number")).freeze())
+    }
+
+    fn reply(id: &str) -> Outgoing {
+        let mut reply = Reply::to(&Message::new("/b").with_id(id));
+        reply.succeed();
+        Outgoing::Reply(Box::new(reply))
+    }
+
+    fn text(messages: &[Outgoing], events_per_frame: usize) -> Vec<String> {
+        frames(messages, events_per_frame).map(|frame| String::from_utf8_lossy(&frame).into_owned()).collect()
+    }
+
+    #[test]
+    fn an_envelope_is_an_array_even_if_empty() {
+        assert_eq!(encode(&[]), "[]", "TH-8");
+        assert_eq!(encode(&[reply("1")]), r#"[{"id":"1","channel":"/b","successful":true}]"#, "M-1");
+        assert_eq!(
+            encode(&[event(1), reply("1"), event(2)]),
+            r#"[{"channel":"/a","data":1},{"id":"1","channel":"/b","successful":true},{"channel":"/a","data":2}]"#
+        );
+    }
+
+    #[test]
+    fn a_lone_event_is_not_copied() {
+        let event = event(1);
+        let Outgoing::Event(frozen) = &event else { unreachable!("made above") };
+        assert_eq!(encode(std::slice::from_ref(&event)).as_ptr(), frozen.as_array().as_ptr(), "Q-24");
+        assert_eq!(
+            frames(std::slice::from_ref(&event), 1).next().map(|frame| frame.as_ptr()),
+            Some(frozen.as_array().as_ptr())
+        );
+    }
+
+    #[test]
+    fn encoding_into_a_buffer_appends() {
+        let mut out = BytesMut::from("x");
+        encode_into(&[event(1)], &mut out);
+        encode_into(&[], &mut out);
+        assert_eq!(out, r#"x[{"channel":"/a","data":1}][]"#);
+    }
+
+    #[test]
+    fn runs_of_events_are_cut_and_runs_of_replies_are_not() {
+        let one = r#"{"channel":"/a","data":1}"#;
+        let ok = |id| format!(r#"{{"id":"{id}","channel":"/b","successful":true}}"#);
+        let messages = [event(1), event(1), event(1), reply("1"), reply("2"), event(1)];
+        let replies = format!("[{},{}]", ok(1), ok(2));
+        let single = format!("[{one}]");
+        assert_eq!(text(&messages, 0), [format!("[{one},{one},{one}]"), replies.clone(), single.clone()], "O-35");
+        assert_eq!(text(&messages, 2), [format!("[{one},{one}]"), single.clone(), replies.clone(), single.clone()]);
+        assert_eq!(text(&messages, 1), [single.clone(), single.clone(), single.clone(), replies, single], "TW-8");
+        assert_eq!(text(&[], 1), [""; 0]);
+    }
+}

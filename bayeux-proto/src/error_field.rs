@@ -116,3 +116,53 @@ impl<'a> ErrorParts<'a> {
         Self { code: Some(code), args, text }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn json(error: &ErrorField) -> String {
+        let mut text = Vec::new();
+        error.write(&mut text);
+        String::from_utf8(text).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn the_strings_of_the_java_server_are_written() {
+        let table = [
+            (ErrorField::CHANNEL_MISSING, "400::channel_missing"),
+            (ErrorField::SESSION_UNKNOWN, "402::session_unknown"),
+            (
+                ErrorField::channel_create_denied(ErrorField::BY_POLICY),
+                "403:denied_by_security_policy:channel_create_denied",
+            ),
+            (ErrorField::publish_denied(""), "403::publish_denied"),
+            (ErrorField::create_denied("x"), "403:x:create_denied"),
+            (ErrorField::subscribe_denied(ErrorField::BY_POLICY), "403:denied_by_security_policy:subscribe_denied"),
+            (ErrorField::MESSAGE_DELETED, "404::message_deleted"),
+            (ErrorField::CHANNEL_INVALID, "405::channel_invalid"),
+            (ErrorField::custom(7, "a,b", "odd"), "007:a,b:odd"),
+        ];
+        for (error, text) in table {
+            assert_eq!(error.to_string(), text, "F-1");
+            assert_eq!(json(&error), format!("\"{text}\""), "F-1");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_the_application_is_escaped() {
+        assert_eq!(json(&ErrorField::publish_denied("say \"no\"\n")), r#""403:say \"no\"\n:publish_denied""#, "F-30");
+        assert_eq!(json(&ErrorField::custom(42, "", "x")), r#""042::x""#);
+    }
+
+    #[test]
+    fn any_text_can_be_cut() {
+        let parts = |code, args, text| ErrorParts { code, args, text };
+        assert_eq!(ErrorParts::parse("402::session_unknown"), parts(Some(402), "", "session_unknown"), "F-1");
+        assert_eq!(ErrorParts::parse("301:a,b:not: supported"), parts(Some(301), "a,b", "not: supported"), "F-1");
+        assert_eq!(ErrorParts::parse("Authentication failed"), parts(None, "", "Authentication failed"), "F-1");
+        assert_eq!(ErrorParts::parse("no: code: here"), parts(None, "", "no: code: here"));
+        assert_eq!(ErrorParts::parse("404:gone"), parts(Some(404), "", "gone"));
+        assert_eq!(ErrorParts::parse(""), parts(None, "", ""));
+    }
+}

@@ -166,3 +166,55 @@ impl Frozen {
         Arc::ptr_eq(&self.0, &other.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_written_with_channel_and_data_first() {
+        let mut event = Event::new("/a", RawJson::new("{\"n\": 1.0}").expect("JSON"));
+        event.id = Some(MessageId::Text("7".into()));
+        event.successful = Some(false);
+        event.ext = Some(RawJson::new("{}").expect("JSON"));
+        event.fields.push(("\"x\"".into(), RawJson::null()));
+        let frozen = event.freeze();
+        let text = r#"{"channel":"/a","data":{"n": 1.0},"id":"7","successful":false,"ext":{},"x":null}"#;
+        assert_eq!(frozen.as_object(), text.as_bytes());
+        assert_eq!(frozen.as_array(), &format!("[{text}]"));
+        assert_eq!(frozen.size(), text.len());
+    }
+
+    #[test]
+    fn data_that_is_not_there_is_not_written() {
+        let mut event = Event::new("/meta/disconnect", RawJson::null());
+        event.data = None;
+        assert_eq!(event.freeze().as_object(), br#"{"channel":"/meta/disconnect"}"#, "P-3");
+    }
+
+    #[test]
+    fn the_channel_is_the_plain_one_even_if_it_had_to_be_escaped() {
+        for channel in ["/a", "/\"", "/\n", "/\u{2028}", "/é", ""] {
+            let frozen = Event::new(channel, RawJson::null()).freeze();
+            assert_eq!(frozen.channel(), channel);
+        }
+    }
+
+    #[test]
+    fn clones_are_the_same_encoding_and_equal_events_are_not() {
+        let event = Event::new("/a", RawJson::null());
+        let frozen = event.freeze();
+        assert!(frozen.is_same(&frozen.clone()), "Q-24");
+        assert!(!frozen.is_same(&event.freeze()));
+        assert_eq!(frozen.as_array().as_ptr(), frozen.clone().as_array().as_ptr());
+    }
+
+    #[test]
+    fn a_frozen_event_does_not_keep_the_request_alive() {
+        let request = Bytes::from(br#"[{"channel":"/a","data":"payload","ext":{},"x":1}]"#.to_vec());
+        let batch = crate::decode(request.clone(), &crate::Limits::default()).expect("an envelope");
+        let frozen: Vec<_> =
+            batch.messages.into_iter().map(|message| Event::from_publish("/a".into(), message).freeze()).collect();
+        assert!(request.is_unique(), "{frozen:?}");
+    }
+}

@@ -193,3 +193,46 @@ impl RawJson {
 
 /// What [`RawJson::new`] takes: far more than any [`Limits::depth_max`] in use lets through.
 const RAW_DEPTH_MAX: usize = 512;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_raw_value_is_what_was_written_without_the_space_around_it() {
+        let raw = RawJson::new(" \n{ \"a\" : 1.0 }\t").expect("JSON");
+        assert_eq!(raw.as_str(), "{ \"a\" : 1.0 }");
+        assert!(raw.is_object() && !raw.is_null());
+        assert_eq!(RawJson::new("null").expect("JSON"), RawJson::null());
+        assert_eq!(raw.detach(), raw);
+        assert_ne!(raw.detach().as_str().as_ptr(), raw.as_str().as_ptr());
+    }
+
+    #[test]
+    fn what_is_not_one_value_is_refused() {
+        for (text, offset) in [("", 0), ("1 2", 2), ("[1", 2), ("{,}", 1), ("\u{feff}1", 0)] {
+            assert_eq!(RawJson::new(text), Err(RawJsonError { offset }), "{text}");
+        }
+        let nested = |depth: usize| RawJson::new("[".repeat(depth) + &"]".repeat(depth));
+        assert!(nested(512).is_ok());
+        assert_eq!(nested(513), Err(RawJsonError { offset: 512 }));
+    }
+
+    #[test]
+    fn text_goes_in_and_comes_out() {
+        let raw = RawJson::from_text("a\"é\n");
+        assert_eq!(raw.as_str(), "\"a\\\"é\\n\"");
+        assert_eq!(raw.as_text().as_deref(), Some("a\"é\n"));
+        assert_eq!(RawJson::new("1").expect("JSON").as_text(), None);
+        let plain = RawJson::from_text("plain");
+        assert_eq!(plain.as_text().map(|text| text.as_ptr()), Some(plain.as_str()[1..].as_ptr()), "a slice");
+    }
+
+    #[test]
+    fn values_go_in_and_come_out() {
+        let raw = RawJson::from_serialize(&[Some(1), None]).expect("serialisable");
+        assert_eq!(raw.as_str(), "[1,null]");
+        assert_eq!(raw.to::<Vec<Option<u8>>>().expect("of this shape"), [Some(1), None]);
+        assert!(raw.to::<String>().is_err());
+    }
+}

@@ -203,3 +203,76 @@ impl MessageId {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(text: &'static str) -> Message {
+        crate::decode(text.into(), &crate::Limits::default()).expect("an envelope of this test").messages.remove(0)
+    }
+
+    #[test]
+    fn an_id_is_one_or_more_letters_and_digits() {
+        for (id, is_valid) in [("1", true), ("aZ09", true), ("", false), ("1.5", false), ("-1", false), ("é", false)] {
+            assert_eq!(MessageId::Text(id.into()).is_valid(), is_valid, "M-10: {id}");
+        }
+        assert!(!MessageId::Other(RawJson::null()).is_valid(), "M-6");
+    }
+
+    #[test]
+    fn fields_are_found_by_the_name_they_spell() {
+        let message = message(r#"{"x":1,"\u0078":2,"y\n":3,"connectionType":"w"}"#);
+        let field = |name| message.field(name).map(RawJson::as_str);
+        assert_eq!(field("x"), Some("2"), "M-9: the last counts");
+        assert_eq!(field("y\n"), Some("3"));
+        assert_eq!(field("connectionType"), Some("\"w\""));
+        assert_eq!(field("z"), None);
+    }
+
+    #[test]
+    fn the_fields_of_a_handshake_reply_are_read() {
+        let message = message(
+            r#"{"successful":true,"version":"1.0","supportedConnectionTypes":["a",1,"\u0062"],"x-messages":3.0,"timestamp":"t"}"#,
+        );
+        assert_eq!(message.successful(), Some(true));
+        assert_eq!(message.version().as_deref(), Some("1.0"));
+        assert_eq!(message.supported_connection_types(), Some(vec!["a".into(), "b".into()]), "H-12");
+        assert_eq!(message.x_messages(), Some(3), "H-20");
+        assert_eq!(message.timestamp().as_deref(), Some("t"));
+        assert_eq!(message.error(), None);
+    }
+
+    #[test]
+    fn fields_of_wrong_types_count_as_absent_for_a_client() {
+        let message = message(
+            r#"{"successful":"yes","version":1,"supportedConnectionTypes":"a","x-messages":-1,"timestamp":null,"error":{},"connectionType":1}"#,
+        );
+        assert_eq!(message.successful(), None);
+        assert_eq!((message.version(), message.timestamp(), message.error()), (None, None, None));
+        assert_eq!(message.supported_connection_types(), None);
+        assert_eq!(message.connection_type(), None);
+        assert_eq!(message.x_messages(), None);
+    }
+
+    #[test]
+    fn advice_is_absent_read_or_refused() {
+        assert_eq!(message("{}").connect_advice(), Ok(None), "V-2");
+        assert_eq!(message(r#"{"advice":null}"#).connect_advice(), Ok(None), "M-19");
+        let advice = ConnectAdvice { timeout_ms: Some(0), interval_ms: None };
+        assert_eq!(message(r#"{"advice":{"timeout":0}}"#).connect_advice(), Ok(Some(advice)), "V-2");
+        assert_eq!(message(r#"{"advice":"none"}"#).connect_advice(), Err(AdviceError), "M-6");
+    }
+
+    #[test]
+    fn a_detached_message_keeps_nothing_of_the_input() {
+        let text = br#"{"id":"1","channel":"/a","clientId":"c","subscription":"/a","data":1,"ext":{},"advice":{},"connectionType":"x","k":0}"#;
+        let input = bytes::Bytes::from(text.to_vec());
+        let message = crate::decode(input.clone(), &crate::Limits::default()).expect("an envelope").messages.remove(0);
+        assert!(!input.is_unique());
+        let detached = message.detach();
+        assert_eq!(detached, message);
+        drop(message);
+        assert!(input.is_unique());
+    }
+}

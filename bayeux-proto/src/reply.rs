@@ -118,3 +118,68 @@ impl Handshake {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::advice::Reconnect;
+
+    fn text(reply: &Reply) -> String {
+        let mut text = Vec::new();
+        reply.write(&mut text);
+        String::from_utf8(text).expect("JSON is UTF-8")
+    }
+
+    #[test]
+    fn a_handshake_reply_looks_like_that_of_cometd() {
+        let mut reply = Reply::to(&Message::handshake(&["long-polling"]).with_id("1"));
+        reply.succeed();
+        reply.handshake = Some(Box::new(Handshake {
+            client_id: "4f1k".into(),
+            connection_types: ["websocket".into(), "long-polling".into()].into(),
+            messages: 0,
+        }));
+        reply.advice = Advice {
+            reconnect: Some(Reconnect::Retry),
+            interval_ms: Some(0),
+            timeout_ms: Some(30_000),
+            ..Advice::default()
+        };
+        assert_eq!(
+            text(&reply),
+            r#"{"id":"1","channel":"/meta/handshake","successful":true,"version":"1.0","minimumVersion":"1.0","supportedConnectionTypes":["websocket","long-polling"],"clientId":"4f1k","advice":{"reconnect":"retry","interval":0,"timeout":30000}}"#,
+            "section 1.3"
+        );
+    }
+
+    #[test]
+    fn x_messages_is_written_where_there_are_some() {
+        let mut reply = Reply::to(&Message::default());
+        reply.succeed();
+        reply.handshake = Some(Box::new(Handshake { client_id: "c".into(), connection_types: [].into(), messages: 3 }));
+        assert!(text(&reply).ends_with(r#""supportedConnectionTypes":[],"clientId":"c","x-messages":3}"#), "H-20");
+    }
+
+    #[test]
+    fn a_failure_without_error_text_can_be_written() {
+        let mut reply = Reply::to(&Message::connect("c", "long-polling").with_id("2"));
+        reply.advice = Advice { reconnect: Some(Reconnect::None), multiple_clients: true, ..Advice::default() };
+        assert_eq!(
+            text(&reply),
+            r#"{"id":"2","channel":"/meta/connect","successful":false,"advice":{"reconnect":"none","multiple-clients":true}}"#,
+            "TH-32"
+        );
+    }
+
+    #[test]
+    fn an_error_ends_success_and_success_an_error() {
+        let mut reply = Reply::to(&Message::new("/a"));
+        reply.succeed();
+        reply.fail(ErrorField::MESSAGE_DELETED);
+        assert_eq!(text(&reply), r#"{"channel":"/a","successful":false,"error":"404::message_deleted"}"#, "F-2");
+        reply.succeed();
+        reply.ext = Some(RawJson::new("{\"ack\":1}").expect("JSON"));
+        reply.fields.push(("\"data\"".into(), RawJson::null()));
+        assert_eq!(text(&reply), r#"{"channel":"/a","successful":true,"ext":{"ack":1},"data":null}"#);
+    }
+}

@@ -146,3 +146,42 @@ fn subscription(channels: &[&str]) -> RawJson {
         _ => RawJson::from_texts(channels),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_look_like_those_of_the_reference() {
+        let data = RawJson::new(r#"{"t":"hi"}"#).expect("JSON");
+        let mut connect = Message::connect("4f1k", "long-polling").with_id("2");
+        connect.advice = Some(RawJson::new(r#"{"timeout":0}"#).expect("JSON"));
+        let requests = [
+            Message::handshake(&["websocket", "long-polling"]).with_id("1"),
+            connect,
+            Message::subscribe("4f1k", &["/chat/**"]).with_id("3"),
+            Message::unsubscribe("4f1k", &["/a", "/b"]),
+            Message::publish("4f1k", "/chat/a", data).with_id("5"),
+            Message::disconnect("4f1k").with_id("6"),
+        ];
+        let expected = concat!(
+            r#"[{"id":"1","channel":"/meta/handshake","version":"1.0","minimumVersion":"1.0","supportedConnectionTypes":["websocket","long-polling"]},"#,
+            r#"{"id":"2","channel":"/meta/connect","clientId":"4f1k","connectionType":"long-polling","advice":{"timeout":0}},"#,
+            r#"{"id":"3","channel":"/meta/subscribe","clientId":"4f1k","subscription":"/chat/**"},"#,
+            r#"{"channel":"/meta/unsubscribe","clientId":"4f1k","subscription":["/a","/b"]},"#,
+            r#"{"id":"5","channel":"/chat/a","clientId":"4f1k","data":{"t":"hi"}},"#,
+            r#"{"id":"6","channel":"/meta/disconnect","clientId":"4f1k"}]"#,
+        );
+        assert_eq!(encode_requests(&requests), expected, "section 1.3");
+        assert_eq!(crate::decode(expected.into(), &crate::Limits::default()).expect("an envelope").messages, requests);
+    }
+
+    #[test]
+    fn a_field_is_set_once_and_its_name_is_quoted() {
+        let message = Message::new("/a").with_field("k\"", RawJson::null()).with_field("k\"", RawJson::from_text("v"));
+        let mut out = BytesMut::new();
+        message.encode_into(&mut out);
+        assert_eq!(out, r#"{"channel":"/a","k\"":"v"}"#);
+        assert_eq!(message.field("k\"").and_then(RawJson::as_text).as_deref(), Some("v"));
+    }
+}

@@ -460,3 +460,69 @@ fn escape_end(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
         _ => Err(ScanError::Syntax { offset: at + 1 }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_plain_run_is_found_at_every_offset() {
+        for length in 0..20 {
+            for stop in ['"', '\\', '\u{0}', '\u{1f}'] {
+                let text = format!("{}{stop}\"\\xxxxxxxxxxxx", "\u{7f}".repeat(length));
+                assert_eq!(plain_end(text.as_bytes(), 0), length);
+            }
+            assert_eq!(plain_end("é ".repeat(length).as_bytes(), 0), 3 * length);
+        }
+    }
+
+    #[test]
+    fn every_byte_is_judged_alike_alone_and_among_eight() {
+        for byte in u8::MIN..=u8::MAX {
+            let is_stop = byte < 0x20 || byte == b'"' || byte == b'\\';
+            for at in 0..8 {
+                let mut word = [b'a'; 8];
+                word[at] = byte;
+                let expected = if is_stop { at } else { 8 };
+                assert_eq!(plain_end(&word, 0), expected, "{byte:#x}");
+            }
+            assert_eq!(plain_end(&[byte], 0), usize::from(!is_stop), "{byte:#x}");
+        }
+    }
+
+    #[test]
+    fn kinds_of_brackets_are_remembered_beyond_64_levels() {
+        for depth in [1, 63, 64, 65, 127, 128, 129, 300] {
+            let open = "[{\"a\":".repeat(depth);
+            let close = "}]".repeat(depth);
+            assert!(Scanner::new(&format!("{open}1{close}"), 2 * depth).document().is_ok());
+            let text = format!("{open}1{close}");
+            for wrong in 1..=2 * depth {
+                let mut bytes = text.clone().into_bytes();
+                let at = bytes.len() - wrong;
+                bytes[at] = if bytes[at] == b'}' { b']' } else { b'}' };
+                let text = String::from_utf8(bytes).expect("ASCII");
+                let error = Scanner::new(&text, 2 * depth).document().map(|value| value.raw.len());
+                assert_eq!(error, Err(ScanError::Syntax { offset: at }));
+            }
+        }
+    }
+
+    #[test]
+    fn depth_ends_the_scan_where_it_is_exceeded() {
+        let error = |text: &str| Scanner::new(text, 3).document().map(|value| value.raw.len());
+        assert_eq!(error("[[[[[["), Err(ScanError::TooDeep { offset: 3, limit: 3 }));
+        assert_eq!(error("[[[]], [[]], {\"a\": {\"a\": 1}}]"), Ok(29));
+    }
+
+    #[test]
+    fn a_walk_through_an_object_yields_keys_and_values() {
+        let value = Value::trusted(r#"{ "a" : 1 , "\u0062":[2, {}],"c":"x\"" }"#);
+        let entries: Vec<_> = value.entries().map(|(key, value)| (key.raw, value.raw)).collect();
+        assert_eq!(entries, [("\"a\"", "1"), (r#""\u0062""#, "[2, {}]"), ("\"c\"", r#""x\"""#)]);
+        assert_eq!(value.elements().count(), 0, "an object has no elements");
+        let elements: Vec<_> = Value::trusted("[ 1,[2] , \"]\"]").elements().map(|element| element.raw).collect();
+        assert_eq!(elements, ["1", "[2]", "\"]\""]);
+        assert_eq!(Value::trusted("[]").elements().count() + Value::trusted("{}").entries().count(), 0);
+    }
+}

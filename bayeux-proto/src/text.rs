@@ -238,3 +238,53 @@ impl<'s, S: Sink> Object<'s, S> {
         self.sink.put(b"}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_character_survives_writing_and_reading() {
+        for code in (0..0x3000).chain(0xFFF0..0x1_0010) {
+            let Some(character) = char::from_u32(code) else { continue };
+            let text = format!("a{character}{character}b");
+            let mut json = Vec::new();
+            write_string(&mut json, &text);
+            let json = String::from_utf8(json).expect("JSON is UTF-8");
+            assert_eq!(serde_json::from_str::<String>(&json).expect("a JSON string"), text);
+            assert_eq!(plain(Value::trusted(&json)), text);
+            assert!(!json.contains(['\u{2028}', '\u{2029}', '\n']), "JSONP bodies are scripts");
+            assert!(!json.chars().any(|character| character < ' '));
+        }
+    }
+
+    #[test]
+    fn escapes_are_short_where_json_has_short_ones() {
+        let mut json = Vec::new();
+        write_string(&mut json, "\"\\/\u{8}\u{c}\n\r\t\u{1}\u{1f}\u{7f}\u{2028}\u{2029}\u{2027}");
+        assert_eq!(
+            String::from_utf8_lossy(&json),
+            "\"\\\"\\\\/\\b\\f\\n\\r\\t\\u0001\\u001f\u{7f}\\u2028\\u2029\u{2027}\""
+        );
+    }
+
+    #[test]
+    fn surrogates_count_in_pairs_only() {
+        let plain = |json: &'static str| plain(Value::trusted(json)).into_owned();
+        assert_eq!(plain(r#""\ud83d\ude00""#), "😀");
+        assert_eq!(plain(r#""\uDBFF\uDFFF""#), "\u{10FFFF}");
+        assert_eq!(plain(r#""\ud83dx\ude00""#), "\u{fffd}x\u{fffd}");
+        assert_eq!(plain(r#""\ud83d\ud83d\ude00""#), "\u{fffd}😀");
+        assert_eq!(plain(r#""\ud83d\n""#), "\u{fffd}\n");
+        assert_eq!(plain(r#""\ud83d\u00e9\ud83d""#), "\u{fffd}é\u{fffd}");
+    }
+
+    #[test]
+    fn numbers_are_written_in_decimal() {
+        for number in [0, 7, 10, 12_345, u64::MAX] {
+            let mut text = Vec::new();
+            write_number(&mut text, number);
+            assert_eq!(String::from_utf8_lossy(&text), number.to_string());
+        }
+    }
+}

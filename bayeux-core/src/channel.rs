@@ -1,0 +1,179 @@
+//! Channels: existence, settings, subscribers, and who decides about them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Lazy, meta};
+
+use crate::event::{ChannelSetting, ChannelSettings};
+use crate::id::{ShardId, shard_by_hash};
+use crate::lane::LaneId;
+use crate::session::SessionKey;
+use crate::slab::{Key, Slab};
+use crate::timer::TimerKey;
+
+pub(crate) type ChannelKey = Key<Channel>;
+
+/// A channel, exact or wild, as this shard knows it.
+pub(crate) struct Channel {
+    pub(crate) pattern: ChannelPattern,
+    pub(crate) settings: ChannelSettings,
+    /// This shard's subscribers by the order in which they subscribed.
+    pub(crate) subscribers: BTreeMap<u64, SessionKey>,
+    /// At its home only: other shards that have subscribers.
+    pub(crate) wanted_by: BTreeSet<ShardId>,
+    /// At its home only: when it is removed for being unused (rule A-5).
+    pub(crate) idle_timer: Option<TimerKey>,
+}
+
+impl Channel {
+    /// Whether nobody needs it: at its home, for the whole server.
+    pub(crate) fn is_idle(&self) -> bool {
+        !self.settings.persistent && self.subscribers.is_empty() && self.wanted_by.is_empty()
+    }
+
+    pub(crate) fn apply(&mut self, setting: ChannelSetting) {
+        match setting {
+            ChannelSetting::Persistent(on) => self.settings.persistent = on,
+            ChannelSetting::Lazy(on) => {
+                self.settings.lazy = on;
+                if !on {
+                    self.settings.lazy_timeout = Duration::ZERO;
+                }
+            }
+            ChannelSetting::LazyTimeout(timeout) => {
+                self.settings.lazy_timeout = timeout;
+                self.settings.lazy = !timeout.is_zero();
+            }
+            ChannelSetting::BroadcastToPublisher(on) => self.settings.broadcast_to_publisher = on,
+        }
+    }
+}
+
+/// All channels that this shard knows.
+pub(crate) struct Channels {
+    slab: Slab<Channel>,
+    by_name: HashMap<ByteString, ChannelKey>,
+    /// Lanes that wait for a channel's home to create it.
+    waiting: HashMap<ByteString, Vec<LaneId>>,
+    /// The number of the next subscription.
+    subscription: u64,
+}
+
+impl Channels {
+    pub(crate) fn new() -> Self {
+        Self { slab: Slab::new(), by_name: HashMap::new(), waiting: HashMap::new(), subscription: 0 }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub(crate) fn find(&self, name: &str) -> Option<ChannelKey> {
+        self.by_name.get(name).copied()
+    }
+
+    /// Whether there is such a channel. The meta channels always are (rule A-3).
+    pub(crate) fn exists(&self, name: &str) -> bool {
+        self.by_name.contains_key(name) || is_meta_channel(name)
+    }
+
+    pub(crate) fn get(&self, key: ChannelKey) -> Option<&Channel> {
+        self.slab.get(key)
+    }
+
+    pub(crate) fn get_mut(&mut self, key: ChannelKey) -> Option<&mut Channel> {
+        self.slab.get_mut(key)
+    }
+
+    /// Adds a channel that is not there yet.
+    pub(crate) fn insert(&mut self, pattern: &ChannelPattern, settings: ChannelSettings) -> ChannelKey {
+        // The name outlives the request that brought it.
+        let pattern = pattern.detach();
+        let name = pattern.text().clone();
+        let key = self.slab.insert(Channel {
+            pattern,
+            settings,
+            subscribers: BTreeMap::new(),
+            wanted_by: BTreeSet::new(),
+            idle_timer: None,
+        });
+        self.by_name.insert(name, key);
+        key
+    }
+
+    pub(crate) fn remove(&mut self, key: ChannelKey) -> Option<Channel> {
+        let channel = self.slab.remove(key)?;
+        self.by_name.remove(channel.pattern.text());
+        Some(channel)
+    }
+
+    /// Adds a subscriber; returns its place and whether it is the first of this shard.
+    pub(crate) fn subscribe(&mut self, key: ChannelKey, session: SessionKey) -> Option<(u64, bool)> {
+        let channel = self.slab.get_mut(key)?;
+        self.subscription += 1;
+        let first = channel.subscribers.is_empty();
+        channel.subscribers.insert(self.subscription, session);
+        Some((self.subscription, first))
+    }
+
+    /// Collects the channels that a publish on `name` reaches, from the widest wildcard to `name` itself (rule Q-1),
+    /// and says how its messages may wait (rule Q-30).
+    pub(crate) fn matching(&self, name: &ChannelName, matched: &mut Vec<ChannelKey>) -> Lazy {
+        let mut lazy = Lazy::No;
+        let mut ids = name.as_pattern().ids();
+        while let Some(id) = ids.next() {
+            let Some(&key) = self.by_name.get(id) else { continue };
+            matched.push(key);
+            let Some(channel) = self.slab.get(key) else { continue };
+            if channel.settings.lazy {
+                lazy = sooner(lazy, channel.settings.lazy_timeout);
+            }
+        }
+        lazy
+    }
+
+    /// Notes that `lane` waits for `name`; returns whether nobody did before.
+    pub(crate) fn wait(&mut self, name: &ByteString, lane: LaneId) -> bool {
+        if let Some(lanes) = self.waiting.get_mut(&**name) {
+            lanes.push(lane);
+            return false;
+        }
+        // The key outlives the request that brought it.
+        self.waiting.insert(ByteString::from(String::from(&**name)), vec![lane]);
+        true
+    }
+
+    /// The lanes that waited for `name`, in the order in which they began to.
+    pub(crate) fn take_waiting(&mut self, name: &str) -> Vec<LaneId> {
+        self.waiting.remove(name).unwrap_or_default()
+    }
+}
+
+/// The shard that decides about a channel.
+pub(crate) fn home(name: &str, shards: u16) -> ShardId {
+    ShardId(shard_by_hash(name, shards))
+}
+
+/// Whether it is one of the five meta channels (rule M-18).
+pub(crate) fn is_meta_channel(name: &str) -> bool {
+    [meta::HANDSHAKE, meta::CONNECT, meta::SUBSCRIBE, meta::UNSUBSCRIBE, meta::DISCONNECT].contains(&name)
+}
+
+/// Whether channels of that kind are kept without users by default (rule A-3).
+pub(crate) fn is_persistent_kind(kind: ChannelKind) -> bool {
+    match kind {
+        ChannelKind::Meta | ChannelKind::Service => true,
+        ChannelKind::Broadcast => false,
+    }
+}
+
+/// Of two lazy channels that both match, the shorter timeout counts (rule Q-33).
+fn sooner(lazy: Lazy, timeout: Duration) -> Lazy {
+    match lazy {
+        Lazy::No | Lazy::Yes if timeout.is_zero() => Lazy::Yes,
+        Lazy::No | Lazy::Yes => Lazy::Within(timeout),
+        Lazy::Within(other) if timeout.is_zero() => Lazy::Within(other),
+        Lazy::Within(other) => Lazy::Within(other.min(timeout)),
+    }
+}

@@ -1,0 +1,555 @@
+//! Lanes: the messages of one connection, in order, each through the pipeline of section G.
+//!
+//! # Theory of operation
+//!
+//! A lane is the ordered work of one connection, or one publish of the application. It runs inside
+//! [`Engine::handle`](crate::Engine::handle) until its envelopes are used up or a message must wait: for a hook's
+//! verdict, or for a channel's home shard to create the channel. Then the whole lane is put into the table of parked
+//! lanes, as plain data, and what was asked leaves as an output. Other lanes of the same session go on meanwhile.
+//!
+//! A message moves from [`Step`] to [`Step`]. Entering a step does its work or asks a question; a verdict, whether it
+//! came at once or later, continues behind the question. Since anything may have happened in between, what follows a
+//! verdict looks the session up again: a session that is gone then gives the errors of rule L-33.
+//!
+//! Only the lane itself moves its messages on. A connection that closes does not stop its lane: what the client sent
+//! before is carried out, its replies go nowhere. A held meta connect is no parked lane: it left the lane (Z-6).
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bayeux_proto::{
+    Batch, ChannelError, ChannelKind, ChannelName, ChannelPattern, ErrorField, Lazy, Message, Reply, meta,
+};
+
+use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
+use crate::decision::{Decision, DecisionId};
+use crate::engine::{Due, Engine};
+use crate::event::{Answer, CloseReason, Notice, Output, Point, Question, Ruling, Verdict};
+use crate::id::{ClientId, ConnectionKey};
+use crate::meta::Subscribing;
+use crate::session::SessionKey;
+use crate::timer::TimerKey;
+
+/// Names a lane, in the order in which lanes began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LaneId(u64);
+
+/// The ordered work of one connection, or one publish of the application.
+pub(crate) struct Lane {
+    pub(crate) id: LaneId,
+    /// Where replies go; `None` for the application's publish.
+    pub(crate) conn: Option<ConnKey>,
+    /// The session of the envelope in progress, found from its first message (rule TH-10).
+    pub(crate) session: Option<SessionKey>,
+    /// Whether the message in progress is the only one of its envelope (rule K-11).
+    pub(crate) alone: bool,
+    /// What is left of the envelope in progress.
+    messages: std::vec::IntoIter<Message>,
+    /// Envelopes that came meanwhile.
+    inbox: VecDeque<Batch>,
+    /// The message that waits, while the lane is parked.
+    work: Option<Work>,
+}
+
+/// One message on its way through the pipeline.
+pub(crate) struct Work {
+    pub(crate) message: Message,
+    pub(crate) reply: Box<Reply>,
+    pub(crate) step: Step,
+    /// What its reply's way out depends on.
+    pub(crate) kind: ReplyKind,
+    /// How the application's publish may wait, beside what its channels say.
+    pub(crate) lazy: Lazy,
+}
+
+/// How far a message has come. Each names what is done or asked next.
+#[derive(Debug, Clone)]
+pub(crate) enum Step {
+    /// Extensions (rule G-3).
+    Incoming,
+    /// Session, channel and kind: where it goes from here (rules G-4 to G-7).
+    Route,
+    /// May the publisher create the channel (rule G-6)?
+    Create(ChannelName),
+    /// May the publisher publish (rule G-7)?
+    Publish(ChannelName),
+    /// Channel listeners (rule G-11).
+    Listen(ChannelName),
+    /// `canHandshake` (rule H-4).
+    Handshake(ClientId),
+    /// Session-added listeners (rule H-4).
+    Handshaken(SessionKey),
+    /// One channel after the other (rules S-3, S-12).
+    Subscribe(Subscribing),
+    /// The same for unsubscribing.
+    Unsubscribe(Subscribing),
+}
+
+/// What comes of entering a step, or of a verdict.
+pub(crate) enum Flow {
+    /// Enter that step.
+    Go(Step),
+    /// Ask, and stay at that step until the verdict.
+    Ask(Point, Step),
+    /// Stay at that step until the channel's home has answered.
+    Await(ChannelPattern, Step),
+    /// The reply is complete.
+    Reply,
+    /// There is no reply now: the connect is held, or nobody waits for one.
+    NoReply,
+}
+
+/// Lanes that wait, and what decisions they wait for.
+#[derive(Default)]
+pub(crate) struct Lanes {
+    parked: BTreeMap<LaneId, Lane>,
+    decisions: BTreeMap<DecisionId, (LaneId, TimerKey)>,
+    count: u64,
+    asked: u64,
+}
+
+impl Lanes {
+    fn id(&mut self) -> LaneId {
+        self.count += 1;
+        LaneId(self.count)
+    }
+}
+
+impl Lane {
+    fn new(id: LaneId, conn: Option<ConnKey>) -> Self {
+        Self {
+            id,
+            conn,
+            session: None,
+            alone: true,
+            messages: Vec::new().into_iter(),
+            inbox: VecDeque::new(),
+            work: None,
+        }
+    }
+}
+
+impl Engine {
+    /// An envelope came on a connection.
+    pub(crate) fn receive(&mut self, name: ConnectionKey, batch: Batch) {
+        let Some(key) = self.conns.find(name) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(lane) = conn.lane {
+            let lane = self.lanes.parked.get_mut(&lane).expect("a connection's lane is parked between inputs");
+            if lane.inbox.len() < self.config.max_waiting_envelopes {
+                lane.inbox.push_back(batch);
+            } else {
+                self.close(key, CloseReason::Flooded);
+            }
+            return;
+        }
+        let id = self.lanes.id();
+        let mut lane = Lane::new(id, Some(key));
+        lane.inbox.push_back(batch);
+        self.run(lane, None);
+    }
+
+    /// The application publishes where listeners are: through them first (rule A-10).
+    pub(crate) fn run_application_publish(
+        &mut self,
+        channel: ChannelName,
+        message: Message,
+        lazy: Lazy,
+        from: Option<SessionKey>,
+    ) {
+        let id = self.lanes.id();
+        let mut lane = Lane::new(id, None);
+        lane.session = from;
+        lane.work = Some(Work {
+            reply: Box::new(Reply::to(&message)),
+            message,
+            step: Step::Listen(channel),
+            kind: ReplyKind::Other,
+            lazy,
+        });
+        self.run(lane, None);
+    }
+
+    /// Whether another envelope may come on the connection.
+    pub(crate) fn lane_has_room(&self, conn: &Conn) -> bool {
+        conn.lane
+            .and_then(|id| self.lanes.parked.get(&id))
+            .is_none_or(|lane| lane.inbox.len() < self.config.max_waiting_envelopes)
+    }
+
+    /// Runs a lane until it is used up or parks. `verdict` is for the message that waited, if one did.
+    fn run(&mut self, mut lane: Lane, mut verdict: Option<Verdict>) {
+        if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
+            conn.lane = None;
+        }
+        loop {
+            if let Some(work) = lane.work.take()
+                && let Some(work) = self.process(&mut lane, work, verdict.take())
+            {
+                lane.work = Some(work);
+                self.park(lane);
+                return;
+            }
+            if let Some(message) = lane.messages.next() {
+                lane.work = Some(self.begin(message));
+            } else if !self.next_envelope(&mut lane) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the envelope in progress and opens the next; false where there is none.
+    fn next_envelope(&mut self, lane: &mut Lane) -> bool {
+        self.finish_envelope(lane);
+        while let Some(batch) = lane.inbox.pop_front() {
+            if self.open_envelope(lane, batch) {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn park(&mut self, lane: Lane) {
+        if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
+            conn.lane = Some(lane.id);
+        }
+        self.lanes.parked.insert(lane.id, lane);
+    }
+
+    /// Checks the envelope as a whole and finds its session; false where there is nothing to process.
+    fn open_envelope(&mut self, lane: &mut Lane, batch: Batch) -> bool {
+        let Some(first) = batch.messages.first() else { return false };
+        let Some(key) = lane.conn else { return false };
+        if batch.messages.len() > 1 && batch.messages.iter().any(|message| is_meta(message, meta::HANDSHAKE)) {
+            // Looked for before anything is processed, so that the whole has no effect (rule Z-1).
+            self.close(key, CloseReason::HandshakeInBatch);
+            return false;
+        }
+        lane.alone = batch.messages.len() == 1;
+        lane.session = self.find_session(key, first);
+        if let (Some(session), Some(conn)) = (lane.session, self.conns.get_mut(key)) {
+            conn.session = Some(session);
+            if conn.is_http() && !is_meta(first, meta::CONNECT) {
+                // The request's own effects do not wake the held connect (rule Q-12).
+                conn.exchange.hold = Some(session);
+                if let Some(session) = self.sessions.get_mut(session) {
+                    session.hold_depth += 1;
+                }
+            }
+        }
+        lane.messages = batch.messages.into_iter();
+        true
+    }
+
+    /// The session that an envelope is about, decided once from its first message (rules TH-10, TW-10 to TW-12).
+    fn find_session(&mut self, key: ConnKey, first: &Message) -> Option<SessionKey> {
+        let conn = self.conns.get_mut(key)?;
+        let handshake = is_meta(first, meta::HANDSHAKE);
+        if conn.is_http() {
+            let found = self.sessions.find(first.client_id.as_deref()?).filter(|_| !handshake)?;
+            let session = self.sessions.get(found)?;
+            // A stolen client id is of no use without its browser's cookie (rule TH-11).
+            let same_browser = match (&session.browser, &conn.facts.browser) {
+                (Some(ours), Some(theirs)) => same_secret(ours.as_str(), theirs.as_str()),
+                (Some(_), None) | (None, Some(_)) | (None, None) => false,
+            };
+            return (same_browser || self.config.trust_client_session).then_some(found);
+        }
+        if handshake {
+            conn.session = None;
+            return None;
+        }
+        if let Some(bound) = conn.session {
+            if self.sessions.get(bound).is_none() {
+                conn.session = None;
+                return None;
+            }
+            return Some(bound);
+        }
+        if self.config.require_handshake_per_connection {
+            return None;
+        }
+        self.sessions.find(first.client_id.as_deref()?)
+    }
+
+    /// Starts a message: its reply, and the checks that come before everything else (rules G-1, G-2).
+    fn begin(&self, message: Message) -> Work {
+        let mut reply = Box::new(Reply::to(&message));
+        if let Err(error) = self.validate(&message) {
+            reply.fail(error);
+        }
+        Work { message, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No }
+    }
+
+    /// Field types, channel and id, in this order (rules Z-1, G-2).
+    fn validate(&self, message: &Message) -> Result<(), ErrorField> {
+        if message.malformed.is_some() {
+            return Err(ErrorField::MESSAGE_INVALID);
+        }
+        let channel = message.channel.as_ref().ok_or(ErrorField::CHANNEL_MISSING)?;
+        match ChannelName::parse(channel, &self.config.channels) {
+            Ok(_) => {}
+            // Wild meta channels are refused as unknown ones are, behind the session check (rule C-25).
+            Err(ChannelError::Wild) if channel.starts_with("/meta/") => {}
+            Err(_) => return Err(ErrorField::CHANNEL_INVALID),
+        }
+        if self.config.validate_message_fields && message.id.as_ref().is_some_and(|id| !id.is_valid()) {
+            return Err(ErrorField::MESSAGE_ID_INVALID);
+        }
+        Ok(())
+    }
+
+    /// Moves a message on. Returned: it must wait.
+    fn process(&mut self, lane: &mut Lane, mut work: Work, mut verdict: Option<Verdict>) -> Option<Work> {
+        let mut flow = if work.reply.error.is_some() && matches!(work.step, Step::Incoming) {
+            Flow::Reply
+        } else {
+            Flow::Go(work.step.clone())
+        };
+        loop {
+            flow = match flow {
+                Flow::Go(step) => match verdict.take() {
+                    Some(verdict) => self.continue_after(lane, &mut work, step, verdict),
+                    None => self.enter(lane, &mut work, step),
+                },
+                Flow::Ask(point, step) => match self.consult(lane, &work.message, &step, point) {
+                    Some(answer) => self.continue_after(lane, &mut work, step, answer),
+                    None => {
+                        work.step = step;
+                        return Some(work);
+                    }
+                },
+                Flow::Await(channel, step) => {
+                    work.step = step;
+                    if self.channels.wait(channel.text(), lane.id) {
+                        self.request_channel(channel);
+                    }
+                    return Some(work);
+                }
+                Flow::Reply => {
+                    self.reply(lane, work);
+                    return None;
+                }
+                Flow::NoReply => return None,
+            };
+        }
+    }
+
+    fn enter(&mut self, lane: &Lane, work: &mut Work, step: Step) -> Flow {
+        match step {
+            Step::Incoming => Flow::Ask(Point::Incoming, Step::Incoming),
+            Step::Route => self.route(lane, work),
+            Step::Create(channel) => self.enter_create(channel),
+            Step::Publish(channel) => Flow::Ask(Point::Publish(channel.clone()), Step::Publish(channel)),
+            Step::Listen(channel) => Flow::Ask(Point::Listen(channel.clone()), Step::Listen(channel)),
+            Step::Handshake(id) => Flow::Ask(Point::Handshake, Step::Handshake(id)),
+            Step::Handshaken(session) => Flow::Ask(Point::Handshaken, Step::Handshaken(session)),
+            Step::Subscribe(state) => self.enter_subscribe(lane, work, state),
+            Step::Unsubscribe(state) => self.enter_unsubscribe(lane, work, state),
+        }
+    }
+
+    fn continue_after(&mut self, lane: &mut Lane, work: &mut Work, step: Step, verdict: Verdict) -> Flow {
+        work.reply.advice = work.reply.advice.overlaid_with(verdict.advice);
+        if verdict.ext.is_some() {
+            work.reply.ext = verdict.ext;
+        }
+        match step {
+            Step::Incoming => self.after_incoming(work, verdict.ruling),
+            Step::Route => Flow::Go(Step::Route),
+            Step::Create(channel) => self.after_create(work, channel, verdict.ruling),
+            Step::Publish(channel) => self.after_publish(lane, work, channel, verdict.ruling),
+            Step::Listen(channel) => self.after_listen(lane, work, channel, verdict.ruling),
+            Step::Handshake(id) => self.after_handshake(lane, work, id, verdict.ruling),
+            Step::Handshaken(session) => self.after_handshaken(lane, work, session),
+            Step::Subscribe(state) => self.after_subscribe(lane, work, state, verdict.ruling),
+            Step::Unsubscribe(state) => self.enter_unsubscribe(lane, work, state),
+        }
+    }
+
+    fn after_incoming(&self, work: &mut Work, ruling: Ruling) -> Flow {
+        match ruling {
+            Ruling::Allow => Flow::Go(Step::Route),
+            Ruling::Deny { .. } => {
+                work.reply.fail(ErrorField::MESSAGE_DELETED);
+                Flow::Reply
+            }
+            Ruling::Fail(error) => {
+                work.reply.fail(error);
+                Flow::Reply
+            }
+            Ruling::Replace(message) => {
+                // What a hook made is held to the same rules as what a client sent.
+                if let Err(error) = self.validate(&message) {
+                    work.reply.fail(error);
+                    return Flow::Reply;
+                }
+                work.message = *message;
+                Flow::Go(Step::Route)
+            }
+        }
+    }
+
+    /// The session check and the fork by channel (rules G-4 to G-7).
+    fn route(&mut self, lane: &Lane, work: &mut Work) -> Flow {
+        let Some(text) = work.message.channel.as_ref() else { return Flow::Reply };
+        // `None`: a wild meta channel, the one thing that validation leaves for later.
+        let channel = ChannelName::parse(text, &self.config.channels).ok();
+        let name = channel.as_ref().map_or("", ChannelName::as_str);
+        let handshake = name == meta::HANDSHAKE;
+        if !handshake && !self.is_sender(lane, &work.message) {
+            self.fail_unknown_session(lane, work, name == meta::CONNECT);
+            return Flow::Reply;
+        }
+        if handshake {
+            work.kind = ReplyKind::Handshake;
+        } else {
+            let connect = name == meta::CONNECT;
+            work.kind = if connect { ReplyKind::Connect } else { ReplyKind::Other };
+            self.note_message(lane, connect);
+        }
+        let Some(channel) = channel else {
+            work.reply.fail(ErrorField::channel_create_denied(ErrorField::BY_POLICY));
+            return Flow::Reply;
+        };
+        match channel.kind() {
+            ChannelKind::Meta if !crate::channel::is_meta_channel(channel.as_str()) => {
+                // Refused whatever a policy says (rules C-24, C-29).
+                work.reply.fail(ErrorField::channel_create_denied(ErrorField::BY_POLICY));
+                Flow::Reply
+            }
+            ChannelKind::Meta => Flow::Go(Step::Listen(channel)),
+            ChannelKind::Service | ChannelKind::Broadcast => {
+                if self.channels.exists(channel.as_str()) {
+                    Flow::Go(Step::Publish(channel))
+                } else {
+                    Flow::Ask(Point::Create(channel.as_pattern().clone()), Step::Create(channel))
+                }
+            }
+        }
+    }
+
+    /// Whether the lane's session is alive and the message says it is its (rule G-4).
+    fn is_sender(&self, lane: &Lane, message: &Message) -> bool {
+        let session = lane.session.and_then(|key| self.sessions.get(key));
+        let named = message.client_id.as_deref();
+        session.zip(named).is_some_and(|(session, named)| same_secret(session.id.as_str(), named))
+    }
+
+    /// Listeners have spoken: meta messages go to their handler, publishes on to their subscribers (rule G-13).
+    fn after_listen(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
+        match ruling {
+            Ruling::Allow => {}
+            Ruling::Deny { .. } => {
+                work.reply.fail(ErrorField::MESSAGE_DELETED);
+                return Flow::Reply;
+            }
+            Ruling::Fail(error) => {
+                work.reply.fail(error);
+                return Flow::Reply;
+            }
+            Ruling::Replace(message) => work.message = *message,
+        }
+        match channel.kind() {
+            ChannelKind::Meta => self.handle_meta(lane, work, &channel),
+            ChannelKind::Service => Flow::Reply,
+            ChannelKind::Broadcast => {
+                self.publish_work(lane, work, channel);
+                Flow::Reply
+            }
+        }
+    }
+
+    /// Asks the hooks at a point. `None`: the verdict comes later.
+    fn consult(&mut self, lane: &Lane, message: &Message, step: &Step, point: Point) -> Option<Verdict> {
+        if !self.hooks.points().contains(point.flag()) {
+            return Some(Verdict::allow());
+        }
+        let session = match step {
+            Step::Handshake(id) => Some(id.clone()),
+            Step::Handshaken(key) => self.sessions.get(*key).map(|session| session.id.clone()),
+            Step::Incoming
+            | Step::Route
+            | Step::Create(_)
+            | Step::Publish(_)
+            | Step::Listen(_)
+            | Step::Subscribe(_)
+            | Step::Unsubscribe(_) => {
+                lane.session.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone())
+            }
+        };
+        let conn = lane.conn.and_then(|key| self.conns.get(key)).map(|conn| conn.key);
+        let question = Question { point, session, conn, message: message.clone() };
+        let mut effects = Vec::new();
+        let answer = self.hooks.ask(&question, &mut effects);
+        for command in effects {
+            self.command(command);
+        }
+        match answer {
+            Answer::Now(verdict) => Some(verdict),
+            Answer::Later => {
+                self.ask(lane.id, question);
+                None
+            }
+        }
+    }
+
+    /// Turns a question into an output, with a deadline after which the answer is no.
+    fn ask(&mut self, lane: LaneId, question: Question) {
+        self.lanes.asked += 1;
+        let id = DecisionId(self.lanes.asked);
+        let deadline = self.now + self.config.decision_timeout;
+        let timer = self.timers.set(deadline, Due::Decision(id));
+        self.lanes.decisions.insert(id, (lane, timer));
+        self.outputs.push_back(Output::Ask(Box::new(Decision { id, question, deadline })));
+    }
+
+    /// A hook has answered. An answer that nobody waits for any more is dropped.
+    pub(crate) fn decide(&mut self, id: DecisionId, verdict: Verdict) {
+        let Some((lane, timer)) = self.lanes.decisions.remove(&id) else { return };
+        self.timers.cancel(timer);
+        self.resume_lane(lane, Some(verdict));
+    }
+
+    /// A hook has not answered in time: the answer is no.
+    pub(crate) fn decision_expired(&mut self, id: DecisionId) {
+        self.outputs.push_back(Output::Withdraw(id));
+        self.notice(Notice::DecisionExpired { id });
+        let Some((lane, _)) = self.lanes.decisions.remove(&id) else { return };
+        self.resume_lane(lane, Some(Verdict::deny()));
+    }
+
+    /// Goes on with a parked lane: with a verdict behind its question, without one into its step again.
+    pub(crate) fn resume_lane(&mut self, id: LaneId, verdict: Option<Verdict>) {
+        if let Some(lane) = self.lanes.parked.remove(&id) {
+            self.run(lane, verdict);
+        }
+    }
+
+    /// Queues the reply of a message that went through (rule G-14).
+    fn reply(&mut self, lane: &Lane, work: Work) {
+        let Some(key) = lane.conn else { return };
+        let expiry = match work.kind {
+            // Successful or not, its session begins to expire when it was written (rule L-20).
+            ReplyKind::Handshake | ReplyKind::Connect => lane.session.map(|session| Expiry { session, cycle: None }),
+            ReplyKind::Other => None,
+        };
+        self.queue_reply(
+            key,
+            Pending { reply: work.reply, kind: work.kind, position: 0, session: lane.session, expiry },
+        );
+    }
+}
+
+/// Whether a message is for that meta channel, however its channel is spelled.
+fn is_meta(message: &Message, name: &str) -> bool {
+    // The normal form of a meta channel differs by surrounding white space and one slash at most (rule C-3).
+    message.channel.as_deref().is_some_and(|text| {
+        let text = text.trim_matches(|c| c <= ' ');
+        text == name || text.strip_suffix('/') == Some(name)
+    })
+}
+
+/// Compares in a time that does not depend on where the texts differ (rule Z-18).
+fn same_secret(ours: &str, theirs: &str) -> bool {
+    ours.len() == theirs.len() && ours.bytes().zip(theirs.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
+}

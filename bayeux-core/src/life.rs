@@ -1,0 +1,191 @@
+//! The end of sessions, and the deadlines on the way there (section 12).
+
+use bayeux_proto::{Event, Outgoing, RawJson, Reconnect, meta};
+
+use crate::connection::{Conn, ConnKey};
+use crate::engine::{Due, Engine};
+use crate::event::{CloseReason, Notice, Points, RemovalReason};
+use crate::session::SessionKey;
+
+impl Engine {
+    /// The session has this long to send a connect (rule L-20). `cycle`: the hold that ended, if one did; a newer one
+    /// makes this void (rule K-22).
+    pub(crate) fn start_expiry(&mut self, key: SessionKey, cycle: Option<u64>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.held.is_some() || cycle.is_some_and(|cycle| cycle != session.cycle) {
+            return;
+        }
+        let options = self.config.transport(session.transport);
+        let wait = session.effective_interval(options).saturating_add(session.effective_max_interval(options));
+        session.expire_at = Some(self.now + wait);
+        self.rearm(key);
+    }
+
+    /// Sets the session's one timer to its earliest deadline.
+    pub(crate) fn rearm(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let next = session.next_deadline(self.config.transport(session.transport));
+        if session.timer.map(|timer| timer.0) == next {
+            return;
+        }
+        if let Some(timer) = session.timer.take() {
+            self.timers.cancel(timer);
+        }
+        session.timer = next.map(|at| self.timers.set(at, Due::Session(key)));
+    }
+
+    /// A session's timer fired: something of it is due, or was and has moved.
+    pub(crate) fn session_due(&mut self, key: SessionKey) {
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.timer = None;
+        if session.held.as_ref().is_some_and(|held| held.deadline <= now) {
+            self.resume_held(key, true);
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if session.lazy_at.is_some_and(|at| at <= now) {
+            session.lazy_at = None;
+            if session.hold_depth == 0 {
+                self.flush(key);
+            }
+        }
+        let Some(session) = self.sessions.get(key) else { return };
+        let options = self.config.transport(session.transport);
+        if session.expire_at.is_some_and(|at| at <= now) {
+            self.terminate(key, RemovalReason::Expired, None);
+        } else if session.expire_at.is_none()
+            && options.max_processing.is_some_and(|limit| session.last_message + limit <= now)
+        {
+            self.terminate(key, RemovalReason::ProcessingTooLong, None);
+        } else {
+            self.rearm(key);
+        }
+    }
+
+    /// Ends a session (rules D-2, D-10, D-11, L-31). `carrier`: the connection of the client's own disconnect, whose
+    /// response may carry what is queued.
+    pub(crate) fn terminate(&mut self, key: SessionKey, reason: RemovalReason, carrier: Option<ConnKey>) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        if reason == RemovalReason::ServerDisconnect {
+            session.queue.push_back(farewell());
+        }
+        let options = self.config.transport(session.transport);
+        let in_connects_only = session.delivers_in_connects_only(options);
+        let held = session.held.take();
+        let target = session.target;
+        let browser = session.browser.clone();
+        let id = session.id.clone();
+        if let (Some(held), Some(browser)) = (&held, &browser)
+            && held.counted
+        {
+            self.browsers.end_hold(browser);
+        }
+        match reason {
+            RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect => {
+                if let Some(mut held) = held {
+                    // The client is not to come back for this session (rule V-22).
+                    held.reply.advice.reconnect = Some(Reconnect::None);
+                    self.bequeath(key, held.conn, Some(held.reply));
+                } else if let Some(outlet) =
+                    target.or(carrier).filter(|_| !in_connects_only || reason == RemovalReason::ServerDisconnect)
+                {
+                    self.bequeath(key, outlet, None);
+                }
+                self.linger(target);
+            }
+            RemovalReason::Removed => {
+                if let Some(held) = held {
+                    self.orphan(held.conn, held.reply, held.deadline);
+                }
+            }
+            RemovalReason::Expired
+            | RemovalReason::ProcessingTooLong
+            | RemovalReason::QueueOverflow
+            | RemovalReason::Shutdown => {
+                if let Some(held) = held {
+                    self.close(held.conn, CloseReason::SessionRemoved);
+                }
+                if let Some(target) = target.filter(|_| reason == RemovalReason::QueueOverflow) {
+                    // A reader so slow learns it by losing its connection.
+                    self.close(target, CloseReason::SessionRemoved);
+                }
+            }
+        }
+        let Some(session) = self.sessions.remove(key, reason) else { return };
+        if let Some(timer) = session.timer {
+            self.timers.cancel(timer);
+        }
+        if let Some(browser) = &browser {
+            self.browsers.remove_session(browser);
+        }
+        self.notice(Notice::SessionRemoved { session: id.clone(), reason });
+        for (channel, place) in session.subscriptions {
+            self.drop_subscriber(channel, place);
+            if let Some(channel) = self.channels.get(channel) {
+                let channel = channel.pattern.clone();
+                let session = id.clone();
+                self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed { session, channel });
+            }
+        }
+    }
+
+    /// A WebSocket whose session was disconnected may stay open for a while only (rule TW-23).
+    fn linger(&mut self, conn: Option<ConnKey>) {
+        let Some(key) = conn else { return };
+        let at = self.now + self.config.linger;
+        self.set_conn_timer(key, at);
+    }
+
+    /// A held connect whose session was removed without notice times out as if nothing had happened (rule D-11).
+    fn orphan(&mut self, key: ConnKey, mut reply: Box<bayeux_proto::Reply>, deadline: crate::Time) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        reply.advice.reconnect = Some(Reconnect::None);
+        conn.orphan = Some(reply);
+        self.set_conn_timer(key, deadline);
+    }
+
+    fn set_conn_timer(&mut self, key: ConnKey, at: crate::Time) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(timer) = conn.timer.replace(self.timers.set(at, Due::Connection(key))) {
+            self.timers.cancel(timer);
+        }
+    }
+
+    /// A connection's own timer fired.
+    pub(crate) fn connection_due(&mut self, key: ConnKey) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.timer = None;
+        if let Some(reply) = conn.orphan.take() {
+            let out = crate::connection::Out { message: Outgoing::Reply(reply), expiry: None };
+            conn.out.push_back(out);
+            self.complete(key, false);
+            self.link(key);
+            return;
+        }
+        let bound = conn.session.is_some_and(|session| self.sessions.get(session).is_some());
+        if !bound && !self.conns.get(key).is_some_and(Conn::is_http) {
+            self.close(key, CloseReason::Lingered);
+        }
+    }
+
+    /// The server stops: every held connect is answered, none is held any more.
+    pub(crate) fn shut_down(&mut self) {
+        self.stopping = true;
+        for key in self.sessions.keys() {
+            if let Some(session) = self.sessions.get_mut(key)
+                && session.held.is_some()
+            {
+                session.advised = None;
+                self.resume_held(key, false);
+            }
+        }
+    }
+}
+
+/// The server's last word to a session that it disconnects (rule D-10).
+fn farewell() -> bayeux_proto::Frozen {
+    let mut event = Event::new(meta::DISCONNECT, RawJson::null());
+    event.data = None;
+    event.successful = Some(true);
+    event.freeze()
+}

@@ -1,0 +1,509 @@
+//! The five meta messages: handshake, connect, subscribe, unsubscribe, disconnect (sections 6 to 9).
+
+use bayeux_proto::{
+    Advice, ByteString, ChannelKind, ChannelName, ChannelPattern, ErrorField, Handshake, Reconnect, Subscription, meta,
+};
+
+use std::time::Duration;
+
+use crate::engine::Engine;
+use crate::event::{Notice, Output, Point, Points, RemovalReason, Ruling};
+use crate::id::{BrowserId, ClientId};
+use crate::lane::{Flow, Lane, Step, Work};
+use crate::session::{Held, Session, SessionKey, Settings, millis};
+
+/// A subscribe or unsubscribe message, channel by channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Subscribing {
+    channels: std::sync::Arc<[ChannelPattern]>,
+    next: usize,
+    asked: Asked,
+}
+
+/// What was asked about the channel in turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Nothing,
+    Create,
+    /// It is allowed, and its home is creating it.
+    Creating,
+    Subscribe,
+    /// It is done, and listeners were told.
+    Told,
+}
+
+impl Subscribing {
+    fn channel(&self) -> Option<&ChannelPattern> {
+        self.channels.get(self.next)
+    }
+
+    fn asking(mut self, asked: Asked) -> Self {
+        self.asked = asked;
+        self
+    }
+
+    fn advance(&mut self) {
+        self.next += 1;
+        self.asked = Asked::Nothing;
+    }
+}
+
+impl Engine {
+    /// Listeners of a meta channel have let the message through.
+    pub(crate) fn handle_meta(&mut self, lane: &Lane, work: &mut Work, channel: &ChannelName) -> Flow {
+        match channel.as_str() {
+            meta::HANDSHAKE => {
+                let id = ClientId::generate(self.shard, self.ids.as_mut());
+                Flow::Go(Step::Handshake(id))
+            }
+            meta::CONNECT => self.connect(lane, work),
+            meta::DISCONNECT => self.disconnect(lane, work),
+            meta::SUBSCRIBE => match self.subscribing(work) {
+                Some(state) => Flow::Go(Step::Subscribe(state)),
+                None => Flow::Reply,
+            },
+            meta::UNSUBSCRIBE => match self.subscribing(work) {
+                Some(state) => Flow::Go(Step::Unsubscribe(state)),
+                None => Flow::Reply,
+            },
+            other => unreachable!("{other} is no meta channel"),
+        }
+    }
+
+    /// No session, or not this one (rules F-12, V-20, V-22).
+    pub(crate) fn fail_unknown_session(&self, lane: &Lane, work: &mut Work, connect: bool) {
+        work.reply.fail(ErrorField::SESSION_UNKNOWN);
+        if connect {
+            let reason = lane.session.and_then(|session| self.sessions.epitaph(session));
+            work.reply.advice = Advice {
+                reconnect: Some(if reason.is_some_and(is_disconnect) { Reconnect::None } else { Reconnect::Handshake }),
+                interval_ms: Some(0),
+                ..Advice::default()
+            };
+        }
+    }
+
+    // Handshake.
+
+    pub(crate) fn after_handshake(&mut self, lane: &mut Lane, work: &mut Work, id: ClientId, ruling: Ruling) -> Flow {
+        let full = self.sessions.len() >= self.config.max_sessions;
+        if full || !matches!(ruling, Ruling::Allow) {
+            work.reply.fail(match ruling {
+                Ruling::Fail(error) => error,
+                Ruling::Allow | Ruling::Deny { .. } | Ruling::Replace(_) => ErrorField::HANDSHAKE_DENIED,
+            });
+            // A server that is full is not for ever, a policy is (rule V-21).
+            let reconnect = if full { Reconnect::Retry } else { Reconnect::None };
+            work.reply.advice.reconnect.get_or_insert(reconnect);
+            if full {
+                work.reply.advice.interval_ms.get_or_insert_with(|| millis(FULL_INTERVAL));
+            }
+            return Flow::Reply;
+        }
+        let Some(key) = lane.conn else { return Flow::NoReply };
+        let Some(conn) = self.conns.get(key) else { return Flow::NoReply };
+        let transport = conn.facts.transport;
+        let conn_name = conn.key;
+        let browser = transport.is_http().then(|| conn.facts.browser.clone());
+        let browser = browser.map(|sent| {
+            sent.unwrap_or_else(|| {
+                let id = BrowserId::generate(self.shard, self.config.shards, self.ids.as_mut());
+                // Set only where the request had none (rule TH-20).
+                self.outputs.push_back(Output::Browser { conn: conn_name, id: id.clone() });
+                id
+            })
+        });
+        let settings = Settings {
+            timeout: None,
+            interval: None,
+            max_interval: None,
+            max_lazy_timeout: None,
+            broadcast_to_publisher: self.config.broadcast_to_publisher,
+            meta_connect_deliver_only: false,
+            transient_timeout: None,
+            transient_interval: None,
+        };
+        if let Some(browser) = &browser {
+            self.browsers.add_session(browser);
+        }
+        let mut session = Session::new(id.clone(), transport, browser, settings);
+        session.last_message = self.now;
+        let session = self.sessions.insert(session);
+        lane.session = Some(session);
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.session = Some(session);
+        }
+        self.notice(Notice::SessionAdded { session: id, conn: conn_name, transport });
+        Flow::Ask(Point::Handshaken, Step::Handshaken(session))
+    }
+
+    pub(crate) fn after_handshaken(&mut self, lane: &Lane, work: &mut Work, key: SessionKey) -> Flow {
+        let Some(session) = self.sessions.get_mut(key) else {
+            work.reply.fail(ErrorField::HANDSHAKE_FAILED);
+            return Flow::Reply;
+        };
+        let transport = session.transport;
+        let advice = session.take_advice(transport, self.config.transport(transport));
+        work.reply.advice = advice.overlaid_with(work.reply.advice);
+        work.reply.handshake = Some(Box::new(Handshake {
+            client_id: ByteString::from(session.id.as_str()),
+            connection_types: self.connection_types.clone(),
+            messages: 0,
+        }));
+        work.reply.succeed();
+        if lane.conn.is_none_or(|conn| self.conns.get(conn).is_none()) {
+            // Nobody will write the reply, so nothing else starts the expiry.
+            self.start_expiry(key, None);
+        }
+        Flow::Reply
+    }
+
+    // Connect.
+
+    fn connect(&mut self, lane: &Lane, work: &mut Work) -> Flow {
+        let Ok(advice) = work.message.connect_advice() else {
+            work.reply.fail(ErrorField::MESSAGE_INVALID);
+            return Flow::Reply;
+        };
+        let (Some(key), Some(conn)) = (lane.session, lane.conn) else { return Flow::Reply };
+        if self.sessions.get(key).is_none() {
+            self.fail_unknown_session(lane, work, true);
+            return Flow::Reply;
+        }
+        let Some(facts) = self.conns.get(conn).map(|conn| conn.facts.clone()) else {
+            // The client is gone: nothing to hold, and nobody to answer.
+            self.start_expiry(key, None);
+            return Flow::NoReply;
+        };
+        let http = facts.transport.is_http();
+        if http {
+            // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
+            self.drop_held(key);
+            self.set_target(key, None);
+        }
+        let options = *self.config.transport(facts.transport);
+        let max_client_interval = self.config.max_client_interval;
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
+        let was_connected = std::mem::replace(&mut session.connected, true);
+        let wishes = advice.unwrap_or_default();
+        session.settings.transient_timeout = wishes.timeout_ms.map(Duration::from_millis);
+        session.settings.transient_interval =
+            wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_client_interval));
+        if advice.is_some() {
+            session.advised = None;
+        }
+        let regular = session.take_advice(facts.transport, &options);
+        work.reply.advice = regular.overlaid_with(work.reply.advice);
+        work.reply.succeed();
+
+        let waiting = session.has_due() && session.hold_depth == 0;
+        let timeout = session.effective_timeout(&options);
+        let willing = !timeout.is_zero() && was_connected && !self.stopping;
+        let mut counted = false;
+        let hold = if http {
+            if !lane.alone || waiting {
+                false
+            } else {
+                match session.browser.clone() {
+                    None => willing,
+                    Some(browser) => {
+                        let limit = if facts.http2 {
+                            self.config.http2_max_sessions_per_browser
+                        } else {
+                            self.config.max_sessions_per_browser
+                        };
+                        counted = self.browsers.try_hold(&browser, limit);
+                        if !counted {
+                            self.advise_multiple_clients(work);
+                        } else if !willing {
+                            self.browsers.end_hold(&browser);
+                        }
+                        counted && willing
+                    }
+                }
+            }
+        } else {
+            willing && (!waiting || !session.delivers_in_connects_only(&options))
+        };
+        if !hold {
+            if self.stopping {
+                work.reply.advice.interval_ms = Some(millis(STOPPING_INTERVAL));
+            }
+            return Flow::Reply;
+        }
+        if !http {
+            // Only a newly held connect replaces an earlier one, which is never answered (rule K-21).
+            self.drop_held(key);
+        }
+        self.cycle += 1;
+        let cycle = self.cycle;
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
+        session.cycle = cycle;
+        session.expire_at = None;
+        let reply = std::mem::replace(&mut work.reply, Box::new(bayeux_proto::Reply::to(&work.message)));
+        session.held = Some(Box::new(Held { conn, reply, deadline: now + timeout, cycle, counted }));
+        let id = session.id.clone();
+        self.rearm(key);
+        self.notice_at(Points::HEARTBEATS, || Notice::Suspended { session: id, timeout });
+        Flow::NoReply
+    }
+
+    /// More tabs of one browser than may hold a connect (rules TH-31, TH-32).
+    fn advise_multiple_clients(&self, work: &mut Work) {
+        let interval = self.config.multi_session_interval;
+        work.reply.advice.multiple_clients = true;
+        if interval.is_zero() {
+            work.reply.successful = false;
+            work.reply.advice.reconnect = Some(Reconnect::None);
+        } else {
+            work.reply.advice.reconnect = Some(Reconnect::Retry);
+            work.reply.advice.interval_ms = Some(millis(interval));
+        }
+    }
+
+    // Disconnect.
+
+    fn disconnect(&mut self, lane: &Lane, work: &mut Work) -> Flow {
+        let Some(key) = lane.session.filter(|key| self.sessions.get(*key).is_some()) else {
+            self.fail_unknown_session(lane, work, false);
+            return Flow::Reply;
+        };
+        self.terminate(key, RemovalReason::ClientDisconnect, lane.conn);
+        work.reply.succeed();
+        Flow::Reply
+    }
+
+    // Subscribe and unsubscribe.
+
+    /// The checks before any effect (rules S-2, Z-7).
+    fn subscribing(&self, work: &mut Work) -> Option<Subscribing> {
+        let names = match work.message.subscriptions() {
+            Subscription::Missing => {
+                work.reply.fail(ErrorField::SUBSCRIPTION_MISSING);
+                return None;
+            }
+            Subscription::Channels(names) if (1..=self.config.max_subscriptions).contains(&names.len()) => names,
+            Subscription::Channels(_) | Subscription::Invalid => {
+                work.reply.fail(ErrorField::SUBSCRIPTION_INVALID);
+                return None;
+            }
+        };
+        let parsed: Result<Vec<_>, _> =
+            names.iter().map(|name| ChannelPattern::parse(name, &self.config.channels)).collect();
+        match parsed {
+            Ok(channels) => Some(Subscribing { channels: channels.into(), next: 0, asked: Asked::Nothing }),
+            Err(_) => {
+                work.reply.fail(ErrorField::SUBSCRIPTION_INVALID);
+                None
+            }
+        }
+    }
+
+    /// The channel in turn: it exists, or may be created; it may be subscribed to; it is (rule S-3).
+    pub(crate) fn enter_subscribe(&self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
+        if state.asked == Asked::Told {
+            state.advance();
+        }
+        let Some(channel) = state.channel().cloned() else {
+            work.reply.succeed();
+            return Flow::Reply;
+        };
+        if self.channels.exists(channel.as_str()) {
+            if channel.kind() == ChannelKind::Meta {
+                // Whatever a policy says, a remote session has no business there (rules C-23, F-19).
+                work.reply.fail(ErrorField::subscribe_denied(ErrorField::BY_POLICY));
+                return Flow::Reply;
+            }
+            return Flow::Ask(Point::Subscribe(channel), Step::Subscribe(state.asking(Asked::Subscribe)));
+        }
+        if channel.kind() == ChannelKind::Meta {
+            work.reply.fail(ErrorField::create_denied(ErrorField::BY_POLICY));
+            return Flow::Reply;
+        }
+        if self.is_gone(lane) {
+            work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
+            return Flow::Reply;
+        }
+        if state.asked == Asked::Creating {
+            // It came and went while the lane waited: ask its home once more.
+            return Flow::Await(channel, Step::Subscribe(state));
+        }
+        Flow::Ask(Point::Create(channel), Step::Subscribe(state.asking(Asked::Create)))
+    }
+
+    pub(crate) fn after_subscribe(
+        &mut self,
+        lane: &Lane,
+        work: &mut Work,
+        mut state: Subscribing,
+        ruling: Ruling,
+    ) -> Flow {
+        let Some(channel) = state.channel().cloned() else { return Flow::Go(Step::Subscribe(state)) };
+        if state.asked == Asked::Told {
+            return Flow::Go(Step::Subscribe(state));
+        }
+        let creating = matches!(state.asked, Asked::Create | Asked::Creating);
+        if let Some(error) =
+            denial(ruling, if creating { ErrorField::create_denied } else { ErrorField::subscribe_denied })
+        {
+            work.reply.fail(error);
+            return Flow::Reply;
+        }
+        let Some(key) = lane.session.filter(|key| self.sessions.get(*key).is_some()) else {
+            work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
+            return Flow::Reply;
+        };
+        if creating {
+            return match self.create_channel(&channel) {
+                Created::Yes => Flow::Go(Step::Subscribe(state.asking(Asked::Nothing))),
+                Created::AtHome => Flow::Await(channel, Step::Subscribe(state.asking(Asked::Creating))),
+                Created::Full => {
+                    work.reply.fail(ErrorField::create_denied(TOO_MANY_CHANNELS));
+                    Flow::Reply
+                }
+            };
+        }
+        match self.subscribe(key, &channel) {
+            Subscribed::New => Flow::Ask(Point::Subscribed(channel), Step::Subscribe(state.asking(Asked::Told))),
+            Subscribed::Already => {
+                state.advance();
+                Flow::Go(Step::Subscribe(state))
+            }
+            Subscribed::TooMany => {
+                work.reply.fail(ErrorField::subscribe_denied(TOO_MANY_SUBSCRIPTIONS));
+                Flow::Reply
+            }
+            // Swept between the verdict and now: from the beginning, for this channel.
+            Subscribed::NoChannel => Flow::Go(Step::Subscribe(state.asking(Asked::Nothing))),
+        }
+    }
+
+    /// The channel in turn: it exists and is no meta channel; then it is a success (rules S-12 to S-14).
+    pub(crate) fn enter_unsubscribe(&mut self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
+        if state.asked == Asked::Told {
+            state.advance();
+        }
+        while let Some(channel) = state.channel().cloned() {
+            if !self.channels.exists(channel.as_str()) {
+                work.reply.fail(ErrorField::CHANNEL_MISSING);
+                return Flow::Reply;
+            }
+            if channel.kind() == ChannelKind::Meta {
+                work.reply.fail(ErrorField::UNSUBSCRIBE_FAILED);
+                return Flow::Reply;
+            }
+            let was_subscribed = lane.session.is_some_and(|key| self.unsubscribe(key, &channel));
+            if was_subscribed {
+                return Flow::Ask(Point::Unsubscribed(channel), Step::Unsubscribe(state.asking(Asked::Told)));
+            }
+            state.advance();
+        }
+        work.reply.succeed();
+        Flow::Reply
+    }
+
+    // Channel creation by a publish.
+
+    /// Creation was allowed and the home shard is at it, or has done it.
+    pub(crate) fn enter_create(&self, channel: ChannelName) -> Flow {
+        if self.channels.exists(channel.as_str()) {
+            Flow::Go(Step::Publish(channel))
+        } else {
+            Flow::Await(channel.as_pattern().clone(), Step::Create(channel))
+        }
+    }
+
+    pub(crate) fn after_create(&mut self, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
+        if let Some(error) = denial(ruling, ErrorField::channel_create_denied) {
+            work.reply.fail(error);
+            return Flow::Reply;
+        }
+        match self.create_channel(channel.as_pattern()) {
+            Created::Yes => Flow::Go(Step::Publish(channel)),
+            Created::AtHome => Flow::Await(channel.as_pattern().clone(), Step::Create(channel)),
+            Created::Full => {
+                work.reply.fail(ErrorField::channel_create_denied(TOO_MANY_CHANNELS));
+                Flow::Reply
+            }
+        }
+    }
+
+    /// Whether the lane's session went while the lane was under way.
+    pub(crate) fn is_gone(&self, lane: &Lane) -> bool {
+        lane.session.is_none_or(|key| self.sessions.get(key).is_none())
+    }
+
+    /// A message of a live session came (rules L-21, L-44, TW-13).
+    pub(crate) fn note_message(&mut self, lane: &Lane, connect: bool) {
+        let (Some(key), Some(conn)) = (lane.session, lane.conn) else { return };
+        let Some(facts) = self.conns.get(conn).map(|conn| &conn.facts) else { return };
+        let transport = facts.transport;
+        let options = *self.config.transport(transport);
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.last_message = now;
+        session.transport = transport;
+        if connect {
+            session.expire_at = None;
+            self.rearm(key);
+        } else if let Some(at) = session.expire_at {
+            // Only ever later, so the timer that is set may fire early and is set anew then.
+            session.expire_at = Some(at.max(now + session.effective_max_interval(&options)));
+        }
+        if !transport.is_http() {
+            self.take_over(key, conn);
+        }
+    }
+}
+
+/// What became of [`Engine::create_channel`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Created {
+    /// It exists.
+    Yes,
+    /// Another shard decides.
+    AtHome,
+    /// There are too many.
+    Full,
+}
+
+/// What became of [`Engine::subscribe`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Subscribed {
+    New,
+    Already,
+    TooMany,
+    NoChannel,
+}
+
+/// The error that a ruling at an authorisation point gives, `None` where it allows.
+pub(crate) fn denial(ruling: Ruling, error: impl FnOnce(ByteString) -> ErrorField) -> Option<ErrorField> {
+    match ruling {
+        Ruling::Allow | Ruling::Replace(_) => None,
+        Ruling::Deny { reason } => {
+            Some(error(reason.unwrap_or_else(|| ByteString::from_static(ErrorField::BY_POLICY))))
+        }
+        Ruling::Fail(error) => Some(error),
+    }
+}
+
+/// Whether a session removed for that reason is *disconnected*, not expired (rules L-1, V-22).
+fn is_disconnect(reason: RemovalReason) -> bool {
+    match reason {
+        RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect | RemovalReason::Removed => true,
+        RemovalReason::Expired
+        | RemovalReason::ProcessingTooLong
+        | RemovalReason::QueueOverflow
+        | RemovalReason::Shutdown => false,
+    }
+}
+
+const TOO_MANY_CHANNELS: ByteString = ByteString::from_static("too_many_channels");
+const TOO_MANY_SUBSCRIPTIONS: ByteString = ByteString::from_static("too_many_subscriptions");
+
+/// What a client is told to wait when the server has no room for its session.
+const FULL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// What clients are told to wait when the server stops: long enough not to be asked again by this process.
+pub(crate) const STOPPING_INTERVAL: Duration = Duration::from_secs(1);

@@ -1,0 +1,158 @@
+//! Publishes: match, freeze once, fan out (sections 10 and 14.1).
+
+use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
+
+use crate::channel::ChannelKey;
+use crate::engine::Engine;
+use crate::event::{Edit, Forward, Notice, Points, RemovalReason, Ruling};
+use crate::id::ClientId;
+use crate::lane::{Flow, Lane, Step, Work};
+use crate::meta::denial;
+use crate::session::SessionKey;
+
+/// What an enqueued event asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// Nothing: it waits for the next response, or a flush is under way already.
+    None,
+    /// Flush the session.
+    Flush,
+    /// Start its lazy timer (rule Q-33).
+    Lazy(Lazy),
+    /// The queue was full and these many events were dropped.
+    Dropped(usize),
+    /// The queue was full and the session must go.
+    Remove,
+}
+
+impl Engine {
+    /// The publisher may publish: success is set now, then listeners run (rules G-7, G-10).
+    pub(crate) fn after_publish(&self, lane: &Lane, work: &mut Work, channel: ChannelName, ruling: Ruling) -> Flow {
+        if let Some(error) = denial(ruling, ErrorField::publish_denied) {
+            work.reply.fail(error);
+            return Flow::Reply;
+        }
+        if self.is_gone(lane) {
+            // Its session went while a hook was thinking (rules P-7, L-33).
+            work.reply.fail(ErrorField::publish_denied(ErrorField::BY_POLICY));
+            return Flow::Reply;
+        }
+        work.reply.succeed();
+        if channel.kind() == ChannelKind::Broadcast {
+            // Listeners never see them, subscribers even less (rules M-13, M-14).
+            work.message.client_id = None;
+            work.message.id = None;
+        }
+        Flow::Go(Step::Listen(channel))
+    }
+
+    /// Listeners have let a broadcast through.
+    pub(crate) fn publish_work(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName) {
+        let message = std::mem::take(&mut work.message);
+        let mut event = Event::from_publish(channel.text().clone(), message);
+        event.lazy = work.lazy;
+        self.publish(channel, event, lane.session);
+    }
+
+    /// From the freeze on: encodes the event once, hands it to every other shard and to every local subscriber.
+    pub(crate) fn publish(&mut self, channel: ChannelName, mut event: Event, from: Option<SessionKey>) {
+        let mut matched = std::mem::take(&mut self.matched);
+        matched.clear();
+        let lazy = self.channels.matching(&channel, &mut matched);
+        if event.lazy == Lazy::No {
+            event.lazy = lazy;
+        }
+        let subscribed =
+            matched.iter().any(|key| self.channels.get(*key).is_some_and(|channel| !channel.subscribers.is_empty()));
+        if subscribed || self.config.shards > 1 {
+            let event = event.freeze();
+            if self.config.shards > 1 {
+                let channel = channel.detach();
+                self.forward_to_others(|| Forward::Publish { channel: channel.clone(), event: event.clone() });
+            }
+            self.fan_out(&matched, &event, from);
+        }
+        self.matched = matched;
+    }
+
+    /// A publish of another shard: the subscribers here.
+    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen) {
+        let mut matched = std::mem::take(&mut self.matched);
+        matched.clear();
+        self.channels.matching(channel, &mut matched);
+        self.fan_out(&matched, event, None);
+        self.matched = matched;
+    }
+
+    /// Queues an event for each subscriber of the matched channels, once (rules ), then wakes those that
+    /// can take it.
+    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>) {
+        self.stamp += 1;
+        let edits = self.hooks.points().contains(Points::OUTGOING);
+        let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
+        let mut woken = std::mem::take(&mut self.woken);
+        for key in matched {
+            let Some(channel) = self.channels.get(*key) else { continue };
+            for &subscriber in channel.subscribers.values() {
+                let Some(session) = self.sessions.get_mut(subscriber) else { continue };
+                if session.stamp == self.stamp {
+                    continue;
+                }
+                if from == Some(subscriber)
+                    && !(channel.settings.broadcast_to_publisher && session.settings.broadcast_to_publisher)
+                {
+                    continue;
+                }
+                session.stamp = self.stamp;
+                let event = if edits {
+                    match self.hooks.outgoing(&session.id, sender.as_ref(), event) {
+                        Edit::Keep => event.clone(),
+                        Edit::Replace(other) => other,
+                        Edit::Drop => continue,
+                    }
+                } else {
+                    event.clone()
+                };
+                let wake = session.enqueue(event, self.config.transport(session.transport));
+                if wake != Wake::None {
+                    woken.push((subscriber, wake));
+                }
+            }
+        }
+        for (session, wake) in woken.drain(..) {
+            self.wake(session, wake);
+        }
+        self.woken = woken;
+    }
+
+    /// Delivers to one session, subscribed or not (rule A-11).
+    pub(crate) fn deliver(&mut self, to: &ClientId, event: &Event) {
+        let Some(key) = self.sessions.find(to.as_str()) else { return };
+        let mut event = event.freeze();
+        if self.hooks.points().contains(Points::OUTGOING) {
+            match self.hooks.outgoing(to, None, &event) {
+                Edit::Keep => {}
+                Edit::Replace(other) => event = other,
+                Edit::Drop => return,
+            }
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        let wake = session.enqueue(event, self.config.transport(session.transport));
+        self.wake(key, wake);
+    }
+
+    fn wake(&mut self, key: SessionKey, wake: Wake) {
+        match wake {
+            Wake::None => {}
+            Wake::Flush => self.flush(key),
+            Wake::Lazy(lazy) => self.start_lazy(key, lazy),
+            Wake::Dropped(messages) => {
+                if let Some(session) = self.sessions.get(key) {
+                    let session = session.id.clone();
+                    self.notice(Notice::Overflowed { session, messages });
+                }
+            }
+            Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
+        }
+    }
+}
