@@ -407,7 +407,8 @@ impl World {
             | Command::Release { session }
             | Command::Subscribe { session, .. }
             | Command::Unsubscribe { session, .. }
-            | Command::SetSession { session, .. } => session.shard(),
+            | Command::SetSession { session, .. }
+            | Command::Publish { from: Some(session), .. } => session.shard(),
             Command::Shutdown => {
                 for shard in self.shards() {
                     self.handle(shard, Input::Command(Command::Shutdown));
@@ -702,12 +703,20 @@ impl World {
 
     fn poll(&mut self, shard: ShardId) -> bool {
         let mut busy = false;
-        while let Some(output) = self.engines[usize::from(shard.0)].poll_output() {
+        let mut ready = VecDeque::new();
+        loop {
+            let Some(output) = self.engines[usize::from(shard.0)].poll_output() else {
+                let Some(conn) = ready.pop_front() else { return busy };
+                if self.conns.contains_key(&conn) {
+                    self.drain(shard, conn);
+                }
+                continue;
+            };
             busy = true;
             match output {
                 Output::Ready(conn) => {
                     self.check(self.checker.ready(conn));
-                    self.drain(shard, conn);
+                    ready.push_back(conn);
                 }
                 Output::Ask(decision) => self.on_ask(shard, decision),
                 Output::Withdraw(id) => {
@@ -730,7 +739,6 @@ impl World {
                 Output::Notice(notice) => self.on_notice(shard, *notice),
             }
         }
-        busy
     }
 
     fn on_ask(&mut self, shard: ShardId, decision: Box<Decision>) {
