@@ -19,6 +19,8 @@ pub(crate) struct Checker {
     /// Connections with a parked lane, and how many decisions park it.
     parked: BTreeMap<ConnectionKey, usize>,
     parked_by: BTreeMap<(u16, DecisionId), ConnectionKey>,
+    /// Withdrawn: some of them because they expired.
+    retired: BTreeSet<(u16, DecisionId)>,
     alive: BTreeSet<ClientId>,
     ended: BTreeSet<ClientId>,
 }
@@ -195,7 +197,16 @@ impl Checker {
         Ok(())
     }
 
-    /// A decision was answered, withdrawn or expired; whether it was open.
+    /// A decision was withdrawn.
+    pub(crate) fn withdrawn(&mut self, shard: u16, id: DecisionId) -> Broken {
+        if !self.decided(shard, id) {
+            return Err(format!("{id:?} was withdrawn, but it was not open"));
+        }
+        self.retired.insert((shard, id));
+        Ok(())
+    }
+
+    /// A decision was answered; whether it was open.
     pub(crate) fn decided(&mut self, shard: u16, id: DecisionId) -> bool {
         if let Some(conn) = self.parked_by.remove(&(shard, id))
             && let Some(count) = self.parked.get_mut(&conn)
@@ -220,9 +231,9 @@ impl Checker {
             return Err(format!("{session} was removed, but it was not there"));
         }
         if let Notice::DecisionExpired { id } = notice
-            && !self.decided(shard, *id)
+            && (self.decided(shard, *id) || !self.retired.remove(&(shard, *id)))
         {
-            return Err(format!("{id:?} expired, but it was not open"));
+            return Err(format!("{id:?} expired, but it was not withdrawn first"));
         }
         Ok(())
     }

@@ -56,6 +56,13 @@ impl Client {
         Self { via, id: self.id.clone(), sent: self.sent + 1_000, exchanges: Vec::new() }
     }
 
+    /// The client with a session that it got otherwise.
+    #[must_use]
+    pub fn with_id(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.id);
+        self
+    }
+
     /// With a handshake and a first connect behind it.
     #[must_use]
     pub fn connected(mut self, world: &mut World) -> Self {

@@ -721,9 +721,8 @@ impl World {
                 Output::Ask(decision) => self.on_ask(shard, decision),
                 Output::Withdraw(id) => {
                     self.trace.note(self.now, format_args!("{shard:?} withdraw {id:?}"));
-                    if !self.checker.decided(shard.0, id) {
-                        self.fail(format_args!("{id:?} withdrawn, but it was not open"));
-                    }
+                    let broken = self.checker.withdrawn(shard.0, id);
+                    self.check(broken);
                     self.retire(shard, id);
                 }
                 Output::Close { conn, reason } => self.on_close(shard, conn, reason),
@@ -800,9 +799,6 @@ impl World {
         self.trace.note(self.now, format_args!("{shard:?} notice {notice:?}"));
         let broken = self.checker.notice(shard.0, &notice);
         self.check(broken);
-        if let Notice::DecisionExpired { id } = notice {
-            self.retire(shard, id);
-        }
         if let Notice::SessionAdded { session, .. } = &notice {
             self.sessions.insert(session.as_str().to_owned(), session.clone());
         }
