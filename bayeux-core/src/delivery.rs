@@ -86,7 +86,7 @@ impl Engine {
             Lazy::Within(timeout) => timeout,
             Lazy::Yes | Lazy::No => {
                 let transport = self.config.transport(session.transport);
-                session.settings.max_lazy_timeout.unwrap_or(transport.max_lazy_timeout)
+                session.settings.times().max_lazy_timeout.unwrap_or(transport.max_lazy_timeout)
             }
         };
         if delay.is_zero() {
@@ -136,7 +136,9 @@ impl Engine {
         }
         self.rearm(key);
         self.notice_at(Points::HEARTBEATS, || Notice::Resumed { session: id, timed_out });
-        let pending = Pending { reply: held.reply, kind: ReplyKind::Connect, position: 0, session: Some(key), expiry };
+        let mut reply = held.reply.unpack();
+        reply.ends_envelope = true;
+        let pending = Pending { reply, kind: ReplyKind::Connect, position: 0, session: Some(key), expiry };
         self.queue_reply(held.conn, pending);
         self.complete(held.conn, true);
     }
@@ -207,6 +209,9 @@ impl Engine {
             }
             return;
         };
+        if conn.replies.capacity() == 0 {
+            std::mem::swap(&mut conn.replies, &mut self.spare.replies);
+        }
         if conn.is_http() {
             conn.replies.push_back(pending);
             return;
@@ -226,11 +231,19 @@ impl Engine {
         self.link(key);
     }
 
-    /// An envelope was processed: its response may go, unless its connect is held.
-    pub(crate) fn finish_envelope(&mut self, lane: &Lane) {
+    /// An envelope was processed: its replies are queued together, and its response may go, unless its connect is held.
+    pub(crate) fn finish_envelope(&mut self, lane: &mut Lane) {
         let Some(key) = lane.conn else { return };
+        if let Some(last) = lane.replies.last_mut() {
+            last.reply.ends_envelope = true;
+        }
+        let has_connect = lane.replies.iter().any(|pending| pending.kind == ReplyKind::Connect);
+        let is_handshake = lane.replies.iter().any(|pending| pending.kind == ReplyKind::Handshake);
+        for pending in lane.replies.drain(..) {
+            self.queue_reply(key, pending);
+        }
         let Some(conn) = self.conns.get(key) else { return };
-        if !conn.is_http() {
+        if !conn.is_http() || conn.orphan.is_some() {
             return;
         }
         let session = lane.session.and_then(|session| self.sessions.get(session));
@@ -238,14 +251,10 @@ impl Engine {
             return;
         }
         let options = self.config.transport(conn.facts.transport);
-        let has_connect = conn.replies.iter().any(|pending| pending.kind == ReplyKind::Connect);
-        let is_handshake = conn.replies.iter().any(|pending| pending.kind == ReplyKind::Handshake);
         // The table of section 14.2. A response to an unknown session takes nothing (rule Q-15).
         let takes_queue =
             session.is_some_and(|session| has_connect || !is_handshake && !session.delivers_in_connects_only(options));
-        if conn.orphan.is_none() {
-            self.complete(key, takes_queue);
-        }
+        self.complete(key, takes_queue);
     }
 
     /// All replies of an exchange are there.
@@ -289,7 +298,10 @@ impl Engine {
         let mut left = budget;
         let Some(conn) = self.conns.get_mut(key) else { return Drained::Idle };
         while let Some(next) = conn.out.front() {
-            if !left.spend(&next.message, out.len() > before) {
+            // The replies to one envelope are one frame (rule TW-8).
+            let within =
+                matches!(out.last(), Some(Outgoing::Reply(reply)) if out.len() > before && !reply.ends_envelope);
+            if !left.spend(&next.message, out.len() > before) && !within {
                 break;
             }
             let Some(next) = conn.out.pop_front() else { break };
@@ -303,6 +315,11 @@ impl Engine {
         }
         let Some(conn) = self.conns.get_mut(key) else { return Drained::Idle };
         conn.in_flight = http || out.len() > before;
+        if conn.out.is_empty() && conn.out.capacity() <= SPARE_MAX {
+            self.spare.out = std::mem::take(&mut conn.out);
+        } else if conn.out.is_empty() {
+            conn.out = std::collections::VecDeque::new();
+        }
         if more {
             Drained::More
         } else if http {
@@ -367,9 +384,12 @@ impl Engine {
         if conn.replies.is_empty() {
             return;
         }
+        if conn.out.capacity() == 0 {
+            std::mem::swap(&mut conn.out, &mut self.spare.out);
+        }
         let transport = conn.facts.transport;
-        let replies = std::mem::take(&mut conn.replies);
-        for pending in replies {
+        let mut replies = std::mem::take(&mut conn.replies);
+        for pending in replies.drain(..) {
             match pending.kind {
                 ReplyKind::Handshake => self.settle_handshake(key, pending, transport),
                 ReplyKind::Connect | ReplyKind::Other => {
@@ -382,6 +402,9 @@ impl Engine {
                     self.settle_reply(key, pending);
                 }
             }
+        }
+        if replies.capacity() <= SPARE_MAX {
+            self.spare.replies = replies;
         }
     }
 
@@ -456,7 +479,8 @@ impl Engine {
             self.settle(key);
         }
         self.take_events(key, Some(from), u64::MAX);
-        if let Some(reply) = reply {
+        if let Some(mut reply) = reply {
+            reply.ends_envelope = true;
             let pending = Pending { reply, kind: ReplyKind::Other, position: 0, session: None, expiry: None };
             self.settle_reply(key, pending);
             if let Some(conn) = self.conns.get_mut(key) {
@@ -570,6 +594,9 @@ impl Budget {
         true
     }
 }
+
+/// Slots of a buffer worth keeping for the next connection.
+const SPARE_MAX: usize = 1_024;
 
 /// Puts events that were never written back to where they came from.
 fn give_back(session: &mut Session, out: std::collections::VecDeque<Out>) {

@@ -8,7 +8,7 @@ use bayeux_proto::{ByteString, Message, Outgoing};
 use crate::browser::Browsers;
 use crate::channel::{ChannelKey, Channels};
 use crate::config::Config;
-use crate::connection::{Conn, ConnKey, Conns};
+use crate::connection::{Conn, ConnKey, Conns, Spare};
 use crate::decision::DecisionId;
 use crate::event::{Budget, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason, SessionSetting};
 use crate::id::{ClientId, ConnectionKey, IdSource, ShardId};
@@ -47,6 +47,8 @@ pub struct Engine {
     pub(crate) matched: Vec<ChannelKey>,
     /// Reused by fan-out.
     pub(crate) woken: Vec<(SessionKey, Wake)>,
+    /// Buffers of the last connection that was drained, for the next: idle connections hold none.
+    pub(crate) spare: Spare,
 }
 
 /// What a deadline is about.
@@ -94,6 +96,7 @@ impl Engine {
             stopping: false,
             matched: Vec::new(),
             woken: Vec::new(),
+            spare: Spare::default(),
         }
     }
 
@@ -253,15 +256,15 @@ impl Engine {
         let Session { settings, advised, .. } = session;
         match setting {
             SessionSetting::Timeout(timeout) => {
-                settings.timeout = timeout;
+                settings.change_times(|times| times.timeout = timeout);
                 *advised = None;
             }
             SessionSetting::Interval(interval) => {
-                settings.interval = interval;
+                settings.change_times(|times| times.interval = interval);
                 *advised = None;
             }
-            SessionSetting::MaxInterval(interval) => settings.max_interval = interval,
-            SessionSetting::MaxLazyTimeout(timeout) => settings.max_lazy_timeout = timeout,
+            SessionSetting::MaxInterval(interval) => settings.change_times(|times| times.max_interval = interval),
+            SessionSetting::MaxLazyTimeout(timeout) => settings.change_times(|times| times.max_lazy_timeout = timeout),
             SessionSetting::BroadcastToPublisher(on) => settings.broadcast_to_publisher = on,
             SessionSetting::MetaConnectDeliverOnly(on) => settings.meta_connect_deliver_only = on,
         }

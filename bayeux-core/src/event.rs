@@ -113,7 +113,8 @@ pub enum CloseReason {
     SessionRemoved,
     /// The session was disconnected some seconds ago and the client did not close (rule TW-23): WebSocket 1000.
     Lingered,
-    /// The server stops (rules L-36, TW-24): HTTP `duplicateMetaConnectHttpResponseCode`, WebSocket 1001.
+    /// The server stops (rules L-36, TW-24): HTTP `duplicateMetaConnectHttpResponseCode`, WebSocket 1001. Given by
+    /// drivers, after [`Command::Shutdown`].
     Stopping,
     /// More envelopes than may wait, sent against `wants_input`: HTTP 503, WebSocket 1008.
     Flooded,
@@ -197,7 +198,8 @@ pub enum Command {
         /// Which.
         channel: ChannelPattern,
     },
-    /// Answer every held connect and close what is idle: the server stops.
+    /// The server stops: answers every held connect, advising to come back, and holds none any more. Closing the
+    /// connections when that is written is the driver's.
     Shutdown,
 }
 

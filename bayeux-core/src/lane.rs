@@ -42,6 +42,10 @@ pub(crate) struct Lane {
     pub(crate) session: Option<SessionKey>,
     /// Whether the message in progress is the only one of its envelope (rule K-11).
     pub(crate) alone: bool,
+    /// Whether an envelope is in progress.
+    open: bool,
+    /// Its replies so far: they leave together (rule TW-8).
+    pub(crate) replies: Vec<Pending>,
     /// What is left of the envelope in progress.
     messages: std::vec::IntoIter<Message>,
     /// Envelopes that came meanwhile.
@@ -121,6 +125,8 @@ impl Lane {
             conn,
             session: None,
             alone: true,
+            open: false,
+            replies: Vec::new(),
             messages: Vec::new().into_iter(),
             inbox: VecDeque::new(),
             work: None,
@@ -199,7 +205,9 @@ impl Engine {
 
     /// Ends the envelope in progress and opens the next; false where there is none.
     fn next_envelope(&mut self, lane: &mut Lane) -> bool {
-        self.finish_envelope(lane);
+        if std::mem::take(&mut lane.open) {
+            self.finish_envelope(lane);
+        }
         while let Some(batch) = lane.inbox.pop_front() {
             if self.open_envelope(lane, batch) {
                 return true;
@@ -237,6 +245,7 @@ impl Engine {
             }
         }
         lane.messages = batch.messages.into_iter();
+        lane.open = true;
         true
     }
 
@@ -326,7 +335,7 @@ impl Engine {
                     return Some(work);
                 }
                 Flow::Reply => {
-                    self.reply(lane, work);
+                    Self::reply(lane, work);
                     return None;
                 }
                 Flow::NoReply => return None,
@@ -525,18 +534,14 @@ impl Engine {
         }
     }
 
-    /// Queues the reply of a message that went through (rule G-14).
-    fn reply(&mut self, lane: &Lane, work: Work) {
-        let Some(key) = lane.conn else { return };
+    /// Keeps the reply of a message that went through until its envelope has.
+    fn reply(lane: &mut Lane, work: Work) {
         let expiry = match work.kind {
             // Successful or not, its session begins to expire when it was written (rule L-20).
             ReplyKind::Handshake | ReplyKind::Connect => lane.session.map(|session| Expiry { session, cycle: None }),
             ReplyKind::Other => None,
         };
-        self.queue_reply(
-            key,
-            Pending { reply: work.reply, kind: work.kind, position: 0, session: lane.session, expiry },
-        );
+        lane.replies.push(Pending { reply: work.reply, kind: work.kind, position: 0, session: lane.session, expiry });
     }
 }
 

@@ -82,10 +82,11 @@ impl Engine {
         }
         match reason {
             RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect => {
-                if let Some(mut held) = held {
+                if let Some(held) = held {
+                    let mut reply = held.reply.unpack();
                     // The client is not to come back for this session (rule V-22).
-                    held.reply.advice.reconnect = Some(Reconnect::None);
-                    self.bequeath(key, held.conn, Some(held.reply));
+                    reply.advice.reconnect = Some(Reconnect::None);
+                    self.bequeath(key, held.conn, Some(reply));
                 } else if let Some(outlet) =
                     target.or(carrier).filter(|_| !in_connects_only || reason == RemovalReason::ServerDisconnect)
                 {
@@ -95,7 +96,7 @@ impl Engine {
             }
             RemovalReason::Removed => {
                 if let Some(held) = held {
-                    self.orphan(held.conn, held.reply, held.deadline);
+                    self.orphan(held.conn, held.reply.unpack(), held.deadline);
                 }
             }
             RemovalReason::Expired

@@ -10,7 +10,7 @@ use crate::engine::Engine;
 use crate::event::{Notice, Output, Point, Points, RemovalReason, Ruling};
 use crate::id::{BrowserId, ClientId};
 use crate::lane::{Flow, Lane, Step, Work};
-use crate::session::{Held, Session, SessionKey, Settings, millis};
+use crate::session::{Held, HeldReply, Session, SessionKey, Settings, millis};
 
 /// A subscribe or unsubscribe message, channel by channel.
 #[derive(Debug, Clone)]
@@ -113,16 +113,7 @@ impl Engine {
                 id
             })
         });
-        let settings = Settings {
-            timeout: None,
-            interval: None,
-            max_interval: None,
-            max_lazy_timeout: None,
-            broadcast_to_publisher: self.config.broadcast_to_publisher,
-            meta_connect_deliver_only: false,
-            transient_timeout: None,
-            transient_interval: None,
-        };
+        let settings = Settings::new(self.config.broadcast_to_publisher);
         if let Some(browser) = &browser {
             self.browsers.add_session(browser);
         }
@@ -186,9 +177,11 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
         let was_connected = std::mem::replace(&mut session.connected, true);
         let wishes = advice.unwrap_or_default();
-        session.settings.transient_timeout = wishes.timeout_ms.map(Duration::from_millis);
-        session.settings.transient_interval =
-            wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_client_interval));
+        session.settings.change_times(|times| {
+            times.transient_timeout = wishes.timeout_ms.map(Duration::from_millis);
+            times.transient_interval =
+                wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_client_interval));
+        });
         if advice.is_some() {
             session.advised = None;
         }
@@ -242,6 +235,7 @@ impl Engine {
         session.cycle = cycle;
         session.expire_at = None;
         let reply = std::mem::replace(&mut work.reply, Box::new(bayeux_proto::Reply::to(&work.message)));
+        let reply = HeldReply::pack(reply);
         session.held = Some(Box::new(Held { conn, reply, deadline: now + timeout, cycle, counted }));
         let id = session.id.clone();
         self.rearm(key);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use bayeux_proto::{Advice, Frozen, Lazy, Reconnect, Reply};
+use bayeux_proto::{Advice, ByteString, Frozen, Lazy, Message, MessageId, Reconnect, Reply, meta};
 
 use crate::channel::ChannelKey;
 use crate::config::{Overflow, Transport, TransportOptions};
@@ -56,28 +56,86 @@ pub(crate) struct Session {
 }
 
 /// What may differ from the transport's options (rules O-40, K-9).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) broadcast_to_publisher: bool,
+    pub(crate) meta_connect_deliver_only: bool,
+    /// Boxed, because most sessions have none.
+    times: Option<Box<Times>>,
+}
+
+/// A session's own times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Times {
     pub(crate) timeout: Option<Duration>,
     pub(crate) interval: Option<Duration>,
     pub(crate) max_interval: Option<Duration>,
     pub(crate) max_lazy_timeout: Option<Duration>,
-    pub(crate) broadcast_to_publisher: bool,
-    pub(crate) meta_connect_deliver_only: bool,
     /// The client's own wish in its last connect.
     pub(crate) transient_timeout: Option<Duration>,
     /// The client's own wish in its last connect.
     pub(crate) transient_interval: Option<Duration>,
 }
 
+impl Settings {
+    pub(crate) fn new(broadcast_to_publisher: bool) -> Self {
+        Self { broadcast_to_publisher, meta_connect_deliver_only: false, times: None }
+    }
+
+    pub(crate) fn times(&self) -> Times {
+        self.times.as_deref().copied().unwrap_or_default()
+    }
+
+    pub(crate) fn change_times(&mut self, change: impl FnOnce(&mut Times)) {
+        let mut times = self.times();
+        change(&mut times);
+        if times == Times::default() {
+            self.times = None;
+        } else {
+            self.times = Some(Box::new(times));
+        }
+    }
+}
+
 /// A held meta connect.
 pub(crate) struct Held {
     pub(crate) conn: ConnKey,
-    pub(crate) reply: Box<Reply>,
+    pub(crate) reply: HeldReply,
     pub(crate) deadline: Time,
     pub(crate) cycle: u64,
     /// Whether it counts against its browser's limit (rule TH-30).
     pub(crate) counted: bool,
+}
+
+/// The reply of a held connect. There is one per idle session, so the usual one is kept small.
+pub(crate) enum HeldReply {
+    /// A success with this id and nothing else.
+    Plain(Option<MessageId>),
+    /// Anything else.
+    Whole(Box<Reply>),
+}
+
+impl HeldReply {
+    pub(crate) fn pack(reply: Box<Reply>) -> Self {
+        let mut plain = Self::plain(reply.id.clone());
+        if *reply == plain { Self::Plain(plain.id.take()) } else { Self::Whole(reply) }
+    }
+
+    pub(crate) fn unpack(self) -> Box<Reply> {
+        match self {
+            Self::Plain(id) => Box::new(Self::plain(id)),
+            Self::Whole(reply) => reply,
+        }
+    }
+
+    fn plain(id: Option<MessageId>) -> Reply {
+        let mut request = Message::default();
+        request.channel = Some(ByteString::from_static(meta::CONNECT));
+        request.id = id;
+        let mut reply = Reply::to(&request);
+        reply.succeed();
+        reply
+    }
 }
 
 impl Session {
@@ -106,19 +164,19 @@ impl Session {
 
     /// How long a connect is held: the client's wish, capped by the server's timeout (rules K-9, Z-5).
     pub(crate) fn effective_timeout(&self, options: &TransportOptions) -> Duration {
-        let server = self.settings.timeout.unwrap_or(options.timeout);
-        self.settings.transient_timeout.map_or(server, |client| client.min(server))
+        let server = self.settings.times().timeout.unwrap_or(options.timeout);
+        self.settings.times().transient_timeout.map_or(server, |client| client.min(server))
     }
 
     /// The wait between connects, the client's wish included (rule K-9).
     pub(crate) fn effective_interval(&self, options: &TransportOptions) -> Duration {
-        let server = self.settings.interval.unwrap_or(options.interval);
-        self.settings.transient_interval.unwrap_or(server)
+        let server = self.settings.times().interval.unwrap_or(options.interval);
+        self.settings.times().transient_interval.unwrap_or(server)
     }
 
     /// How long it lives without a connect, beyond the interval (rule L-20).
     pub(crate) fn effective_max_interval(&self, options: &TransportOptions) -> Duration {
-        self.settings.max_interval.filter(|wanted| !wanted.is_zero()).unwrap_or(options.max_interval)
+        self.settings.times().max_interval.filter(|wanted| !wanted.is_zero()).unwrap_or(options.max_interval)
     }
 
     /// Whether only connect replies carry its messages (rule Q-13).
@@ -135,7 +193,7 @@ impl Session {
         Advice {
             reconnect: Some(Reconnect::Retry),
             interval_ms: Some(millis(self.effective_interval(options))),
-            timeout_ms: Some(millis(self.settings.timeout.unwrap_or(options.timeout))),
+            timeout_ms: Some(millis(self.settings.times().timeout.unwrap_or(options.timeout))),
             max_interval_ms: options.handshake_reconnect.then(|| millis(self.effective_max_interval(options))),
             multiple_clients: false,
         }

@@ -10,12 +10,15 @@ pub(crate) struct Key<T> {
     of: PhantomData<fn() -> T>,
 }
 
-/// Values by [`Key`], in a vector.
+/// Values by [`Key`], in chunks: growing moves nothing and wastes at most one chunk.
 pub(crate) struct Slab<T> {
-    slots: Vec<Slot<T>>,
+    chunks: Vec<Vec<Slot<T>>>,
     free: Vec<u32>,
     len: usize,
 }
+
+/// Slots of a chunk: enough to make chunks rare, few enough to waste little in a small server.
+const CHUNK: usize = 128;
 
 struct Slot<T> {
     generation: u32,
@@ -24,7 +27,7 @@ struct Slot<T> {
 
 impl<T> Slab<T> {
     pub(crate) fn new() -> Self {
-        Self { slots: Vec::new(), free: Vec::new(), len: 0 }
+        Self { chunks: Vec::new(), free: Vec::new(), len: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -34,27 +37,32 @@ impl<T> Slab<T> {
     pub(crate) fn insert(&mut self, value: T) -> Key<T> {
         self.len += 1;
         if let Some(index) = self.free.pop() {
-            let slot = &mut self.slots[index as usize];
+            let slot = self.slot_mut(index).expect("a free slot is a slot");
             slot.value = Some(value);
             return Key { index, generation: slot.generation, of: PhantomData };
         }
-        let index = u32::try_from(self.slots.len()).expect("limits keep a slab below 2^32 slots");
-        self.slots.push(Slot { generation: 0, value: Some(value) });
+        if self.chunks.last().is_none_or(|chunk| chunk.len() == CHUNK) {
+            self.chunks.push(Vec::with_capacity(CHUNK));
+        }
+        let full = (self.chunks.len() - 1) * CHUNK;
+        let chunk = self.chunks.last_mut().expect("a chunk with room was just made sure of");
+        let index = u32::try_from(full + chunk.len()).expect("limits keep a slab below 2^32 slots");
+        chunk.push(Slot { generation: 0, value: Some(value) });
         Key { index, generation: 0, of: PhantomData }
     }
 
     pub(crate) fn get(&self, key: Key<T>) -> Option<&T> {
-        let slot = self.slots.get(key.index as usize)?;
+        let slot = self.chunks.get(key.index as usize / CHUNK)?.get(key.index as usize % CHUNK)?;
         if slot.generation == key.generation { slot.value.as_ref() } else { None }
     }
 
     pub(crate) fn get_mut(&mut self, key: Key<T>) -> Option<&mut T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
     pub(crate) fn remove(&mut self, key: Key<T>) -> Option<T> {
-        let slot = self.slots.get_mut(key.index as usize)?;
+        let slot = self.slot_mut(key.index)?;
         if slot.generation != key.generation {
             return None;
         }
@@ -67,8 +75,13 @@ impl<T> Slab<T> {
 
     /// All keys in slot order: for what is done once in a server's life.
     pub(crate) fn keys(&self) -> Vec<Key<T>> {
-        let occupied = self.slots.iter().enumerate().filter(|(_, slot)| slot.value.is_some());
+        let slots = self.chunks.iter().flatten().enumerate();
+        let occupied = slots.filter(|(_, slot)| slot.value.is_some());
         occupied.map(|(i, slot)| Key { index: i as u32, generation: slot.generation, of: PhantomData }).collect()
+    }
+
+    fn slot_mut(&mut self, index: u32) -> Option<&mut Slot<T>> {
+        self.chunks.get_mut(index as usize / CHUNK)?.get_mut(index as usize % CHUNK)
     }
 }
 
@@ -132,5 +145,13 @@ mod tests {
         assert_eq!(second.index(), first.index());
         assert_eq!((slab.get(first), slab.get(second), slab.len()), (None, Some(&"b"), 1));
         assert_eq!(slab.remove(first), None);
+    }
+
+    #[test]
+    fn slots_of_many_chunks_keep_their_values() {
+        let mut slab = Slab::new();
+        let keys: Vec<_> = (0..CHUNK * 3 + 1).map(|n| slab.insert(n)).collect();
+        assert!(keys.iter().enumerate().all(|(n, key)| slab.get(*key) == Some(&n)));
+        assert_eq!(slab.keys(), keys);
     }
 }

@@ -23,6 +23,14 @@ impl Outgoing {
         }
     }
 
+    /// Whether it is the last reply to its envelope.
+    pub fn ends_envelope(&self) -> bool {
+        match self {
+            Self::Event(_) => false,
+            Self::Reply(reply) => reply.ends_envelope,
+        }
+    }
+
     fn is_event(&self) -> bool {
         match self {
             Self::Event(_) => true,
@@ -48,7 +56,8 @@ pub fn encode_into(messages: &[Outgoing], out: &mut BytesMut) {
 }
 
 /// Cuts messages into WebSocket frames: each run of events into envelopes of `events_per_frame` (0: all of the run in
-/// one), each run of replies into one (rules TW-8, O-35). A lone event is not copied.
+/// one), the replies to one envelope into one (rules TW-8, O-35; see [`Reply::ends_envelope`]). A lone event is not
+/// copied.
 pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
     let events_max = if events_per_frame == 0 { usize::MAX } else { events_per_frame };
     Frames { rest: messages, events_max }
@@ -66,8 +75,12 @@ impl Iterator for Frames<'_> {
 
     fn next(&mut self) -> Option<Bytes> {
         let is_event = self.rest.first()?.is_event();
-        let items_max = if is_event { self.events_max } else { usize::MAX };
-        let items = self.rest.iter().take(items_max).take_while(|message| message.is_event() == is_event).count();
+        let run = self.rest.iter().take_while(|message| message.is_event() == is_event).count();
+        let items = if is_event {
+            run.min(self.events_max)
+        } else {
+            self.rest.iter().take(run).position(Outgoing::ends_envelope).map_or(run, |last| last + 1)
+        };
         let (frame, rest) = self.rest.split_at(items);
         self.rest = rest;
         Some(encode(frame))
@@ -121,6 +134,19 @@ mod tests {
             encode(&[event(1), reply("1"), event(2)]),
             r#"[{"channel":"/a","data":1},{"id":"1","channel":"/b","successful":true},{"channel":"/a","data":2}]"#
         );
+    }
+
+    /// TW-8: the replies to one envelope leave in one frame, those to two in two.
+    #[test]
+    fn a_frame_ends_with_the_envelope_that_it_answers() {
+        let last = |id| {
+            let Outgoing::Reply(mut reply) = reply(id) else { unreachable!("made above") };
+            reply.ends_envelope = true;
+            Outgoing::Reply(reply)
+        };
+        let frames = text(&[reply("1"), last("2"), last("3")], 1);
+        assert_eq!(frames.len(), 2);
+        assert!(frames[0].contains(r#""id":"2""#) && frames[1].contains(r#""id":"3""#));
     }
 
     #[test]

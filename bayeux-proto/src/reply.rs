@@ -6,6 +6,7 @@ use crate::advice::Advice;
 use crate::error_field::ErrorField;
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
+use crate::meta;
 use crate::text::{self, Object, Sink};
 
 /// The reply to one request (rules M-15, F-2).
@@ -28,6 +29,9 @@ pub struct Reply {
     pub advice: Advice,
     /// `ext`, an object.
     pub ext: Option<RawJson>,
+    /// Whether the replies to its envelope end here. Not on the wire: a WebSocket frame ends here, too, so that the
+    /// replies to one envelope leave in one frame and those to two in two (rule TW-8).
+    pub ends_envelope: bool,
     /// Further fields, as (key as written with its quotes, value).
     pub fields: Vec<(ByteString, RawJson)>,
 }
@@ -48,9 +52,8 @@ impl Reply {
     ///
     /// It does not keep the request's buffer alive.
     pub fn to(request: &Message) -> Self {
-        let own = |text: &ByteString| ByteString::from(&**text);
         Self {
-            channel: request.channel.as_ref().map(own),
+            channel: request.channel.as_ref().map(detach_channel),
             id: request.id.as_ref().map(MessageId::detach),
             subscription: request.subscription.as_ref().map(RawJson::detach),
             successful: false,
@@ -58,6 +61,7 @@ impl Reply {
             handshake: None,
             advice: Advice::default(),
             ext: None,
+            ends_envelope: false,
             fields: Vec::new(),
         }
     }
@@ -116,6 +120,15 @@ impl Handshake {
         if self.messages > 0 {
             object.number("\"x-messages\"", self.messages as u64);
         }
+    }
+}
+
+/// A copy of a channel's text, without allocation for those that most requests name.
+fn detach_channel(text: &ByteString) -> ByteString {
+    let known = [meta::CONNECT, meta::HANDSHAKE, meta::SUBSCRIBE, meta::UNSUBSCRIBE, meta::DISCONNECT];
+    match known.into_iter().find(|name| *name == &**text) {
+        Some(name) => ByteString::from_static(name),
+        None => ByteString::from(&**text),
     }
 }
 
