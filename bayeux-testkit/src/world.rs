@@ -703,20 +703,12 @@ impl World {
 
     fn poll(&mut self, shard: ShardId) -> bool {
         let mut busy = false;
-        let mut ready = VecDeque::new();
-        loop {
-            let Some(output) = self.engines[usize::from(shard.0)].poll_output() else {
-                let Some(conn) = ready.pop_front() else { return busy };
-                if self.conns.contains_key(&conn) {
-                    self.drain(shard, conn);
-                }
-                continue;
-            };
+        while let Some(output) = self.engines[usize::from(shard.0)].poll_output() {
             busy = true;
             match output {
                 Output::Ready(conn) => {
                     self.check(self.checker.ready(conn));
-                    ready.push_back(conn);
+                    self.drain(shard, conn);
                 }
                 Output::Ask(decision) => self.on_ask(shard, decision),
                 Output::Withdraw(id) => {
@@ -738,6 +730,7 @@ impl World {
                 Output::Notice(notice) => self.on_notice(shard, *notice),
             }
         }
+        busy
     }
 
     fn on_ask(&mut self, shard: ShardId, decision: Box<Decision>) {
