@@ -541,6 +541,9 @@ impl Engine {
         if let Some(held) = conn.exchange.hold {
             self.release(held);
         }
+        if let Some(lane) = conn.lane {
+            self.abandon_handshake(lane);
+        }
         if let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) {
             give_back(session, conn.out);
         }

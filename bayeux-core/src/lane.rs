@@ -11,8 +11,9 @@
 //! came at once or later, continues behind the question. Since anything may have happened in between, what follows a
 //! verdict looks the session up again: a session that is gone then gives the errors of rule L-33.
 //!
-//! Only the lane itself moves its messages on. A connection that closes does not stop its lane: what the client sent
-//! before is carried out, its replies go nowhere. A held meta connect is no parked lane: it left the lane (Z-6).
+//! Only the lane itself moves its messages on. A connection that closes does not stop its lane, save a handshake: what
+//! the client sent before is carried out, its replies go nowhere. A session that goes does not either, save a connect,
+//! whose client is to hear of it at once. A held meta connect is no parked lane: it left the lane (Z-6).
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -52,6 +53,8 @@ pub(crate) struct Lane {
     inbox: VecDeque<Batch>,
     /// The message that waits, while the lane is parked.
     work: Option<Work>,
+    /// The decision that it waits for, if that is what it waits for.
+    decision: Option<DecisionId>,
 }
 
 /// One message on its way through the pipeline.
@@ -130,6 +133,7 @@ impl Lane {
             messages: Vec::new().into_iter(),
             inbox: VecDeque::new(),
             work: None,
+            decision: None,
         }
     }
 }
@@ -184,6 +188,7 @@ impl Engine {
 
     /// Runs a lane until it is used up or parks. `verdict` is for the message that waited, if one did.
     fn run(&mut self, mut lane: Lane, mut verdict: Option<Verdict>) {
+        lane.decision = None;
         if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
             conn.lane = None;
         }
@@ -219,6 +224,11 @@ impl Engine {
     fn park(&mut self, lane: Lane) {
         if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
             conn.lane = Some(lane.id);
+        }
+        if lane.work.as_ref().is_some_and(|work| work.kind == ReplyKind::Connect)
+            && let Some(session) = lane.session.and_then(|key| self.sessions.get_mut(key))
+        {
+            session.parked_connect = Some(lane.id);
         }
         self.lanes.parked.insert(lane.id, lane);
     }
@@ -469,7 +479,7 @@ impl Engine {
     }
 
     /// Asks the hooks at a point. `None`: the verdict comes later.
-    fn consult(&mut self, lane: &Lane, message: &Message, step: &Step, point: Point) -> Option<Verdict> {
+    fn consult(&mut self, lane: &mut Lane, message: &Message, step: &Step, point: Point) -> Option<Verdict> {
         if !self.hooks.points().contains(point.flag()) {
             return Some(Verdict::allow());
         }
@@ -496,20 +506,21 @@ impl Engine {
         match answer {
             Answer::Now(verdict) => Some(verdict),
             Answer::Later => {
-                self.ask(lane.id, question);
+                lane.decision = Some(self.ask(lane.id, question));
                 None
             }
         }
     }
 
     /// Turns a question into an output, with a deadline after which the answer is no.
-    fn ask(&mut self, lane: LaneId, question: Question) {
+    fn ask(&mut self, lane: LaneId, question: Question) -> DecisionId {
         self.lanes.asked += 1;
         let id = DecisionId(self.lanes.asked);
         let deadline = self.now + self.config.decision_timeout;
         let timer = self.timers.set(deadline, Due::Decision(id));
         self.lanes.decisions.insert(id, (lane, timer));
         self.outputs.push_back(Output::Ask(Box::new(Decision { id, question, deadline })));
+        id
     }
 
     /// A hook has answered. An answer that nobody waits for any more is dropped.
@@ -525,6 +536,39 @@ impl Engine {
         self.notice(Notice::DecisionExpired { id });
         let Some((lane, _)) = self.lanes.decisions.remove(&id) else { return };
         self.resume_lane(lane, Some(Verdict::deny()));
+    }
+
+    /// The session of a connect that waits for a listener has gone: the client hears so at once (rule L-33).
+    pub(crate) fn abandon_connect(&mut self, id: LaneId) {
+        if self.waits_with(id, ReplyKind::Connect) && self.withdraw(id) {
+            self.resume_lane(id, Some(Verdict::allow()));
+        }
+    }
+
+    /// The connection of a parked lane has gone. A handshake is pointless then; what else the client sent before it left
+    /// is carried out all the same.
+    pub(crate) fn abandon_handshake(&mut self, id: LaneId) {
+        if self.waits_with(id, ReplyKind::Handshake) && self.withdraw(id) {
+            self.lanes.parked.remove(&id);
+        }
+    }
+
+    /// Whether the lane is parked on a message of that kind.
+    fn waits_with(&self, id: LaneId, kind: ReplyKind) -> bool {
+        let work = self.lanes.parked.get(&id).and_then(|lane| lane.work.as_ref());
+        work.is_some_and(|work| work.kind == kind)
+    }
+
+    /// Takes back the question that a lane waits for; false where it waits for none.
+    fn withdraw(&mut self, id: LaneId) -> bool {
+        let Some(decision) = self.lanes.parked.get_mut(&id).and_then(|lane| lane.decision.take()) else {
+            return false;
+        };
+        if let Some((_, timer)) = self.lanes.decisions.remove(&decision) {
+            self.timers.cancel(timer);
+        }
+        self.outputs.push_back(Output::Withdraw(decision));
+        true
     }
 
     /// Goes on with a parked lane: with a verdict behind its question, without one into its step again.

@@ -120,6 +120,9 @@ impl Engine {
             self.browsers.remove_session(browser);
         }
         self.notice(Notice::SessionRemoved { session: id.clone(), reason });
+        if let Some(lane) = session.parked_connect {
+            self.abandon_connect(lane);
+        }
         for (channel, place) in session.subscriptions {
             self.drop_subscriber(channel, place);
             if let Some(channel) = self.channels.get(channel) {

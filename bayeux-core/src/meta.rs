@@ -272,12 +272,16 @@ impl Engine {
 
     /// The checks before any effect (rules S-2, Z-7).
     fn subscribing(&self, work: &mut Work) -> Option<Subscribing> {
+        if work.message.subscription_count() > self.config.max_subscriptions {
+            work.reply.fail(ErrorField::SUBSCRIPTION_INVALID);
+            return None;
+        }
         let names = match work.message.subscriptions() {
             Subscription::Missing => {
                 work.reply.fail(ErrorField::SUBSCRIPTION_MISSING);
                 return None;
             }
-            Subscription::Channels(names) if (1..=self.config.max_subscriptions).contains(&names.len()) => names,
+            Subscription::Channels(names) if !names.is_empty() => names,
             Subscription::Channels(_) | Subscription::Invalid => {
                 work.reply.fail(ErrorField::SUBSCRIPTION_INVALID);
                 return None;

@@ -10,6 +10,7 @@ use crate::config::{Overflow, Transport, TransportOptions};
 use crate::connection::ConnKey;
 use crate::event::RemovalReason;
 use crate::id::{BrowserId, ClientId};
+use crate::lane::LaneId;
 use crate::slab::{Key, Slab};
 use crate::time::Time;
 use crate::timer::TimerKey;
@@ -39,6 +40,8 @@ pub(crate) struct Session {
     pub(crate) flush: bool,
     /// The held meta connect; `Some` from its suspension until it is resumed, replaced or dropped.
     pub(crate) held: Option<Box<Held>>,
+    /// The lane in which a connect of it waits for a listener.
+    pub(crate) parked_connect: Option<LaneId>,
     /// When the lazy timer fires (rule Q-33).
     pub(crate) lazy_at: Option<Time>,
     /// When it expires; `None` while a connect is processed or held (rules L-20 to L-22).
@@ -152,6 +155,7 @@ impl Session {
             target: None,
             flush: false,
             held: None,
+            parked_connect: None,
             lazy_at: None,
             expire_at: None,
             last_message: Time::ZERO,

@@ -158,7 +158,7 @@ impl ChannelPattern {
     ///
     /// `/a/b` yields `/**`, `/a/**`, `/a/*`, `/a/b`. Below a `{variable}` there are no wild ids (rule C-10).
     pub fn ids(&self) -> Ids<'_> {
-        Ids { channel: &self.0, buffer: String::new(), prefix: 0, step: Step::Deep }
+        Ids { channel: &self.0, buffer: String::new(), prefix: 0, prefix_next: 1, step: Step::Deep }
     }
 
     /// A copy that does not keep the buffer it was cut from alive.
@@ -211,6 +211,8 @@ pub struct Ids<'a> {
     buffer: String,
     /// Bytes of the channel that the last wild id has in common with it.
     prefix: usize,
+    /// The same of the next deep one: it ends with a slash.
+    prefix_next: usize,
     step: Step,
 }
 
@@ -231,16 +233,15 @@ impl Ids<'_> {
     pub fn next(&mut self) -> Option<&str> {
         match self.step {
             Step::Deep => {
-                self.descend();
-                let rest = &self.channel[self.prefix..];
-                self.step = match rest.split_once('/') {
-                    Some((segment, _)) if !is_variable(segment) => Step::Deep,
-                    Some(_) => Step::Itself,
-                    None if rest == "**" => Step::Done,
-                    None if rest == "*" => Step::Itself,
-                    None => Step::Shallow,
-                };
+                if self.buffer.is_empty() {
+                    // The longest wild id has two stars where the channel has at least one character.
+                    self.buffer.reserve_exact(self.channel.len() + 1);
+                }
+                self.buffer.truncate(self.prefix);
+                self.buffer.push_str(&self.channel[self.prefix..self.prefix_next]);
                 self.buffer.push_str("**");
+                self.prefix = self.prefix_next;
+                self.step = self.below();
                 Some(&self.buffer)
             }
             Step::Shallow => {
@@ -257,17 +258,19 @@ impl Ids<'_> {
         }
     }
 
-    /// Takes the next slash, and the segment before it, into the prefix.
-    fn descend(&mut self) {
-        if self.buffer.is_empty() {
-            // The longest wild id has two stars where the channel has at least one character.
-            self.buffer.reserve_exact(self.channel.len() + 1);
+    /// What follows the deep wildcard that has just been made.
+    fn below(&mut self) -> Step {
+        let rest = &self.channel.as_bytes()[self.prefix..];
+        match rest.iter().position(|&byte| byte == b'/') {
+            Some(slash) if is_variable(&rest[..slash]) => Step::Itself,
+            Some(slash) => {
+                self.prefix_next = self.prefix + slash + 1;
+                Step::Deep
+            }
+            None if rest == b"**" => Step::Done,
+            None if rest == b"*" => Step::Itself,
+            None => Step::Shallow,
         }
-        self.buffer.truncate(self.prefix);
-        let rest = &self.channel[self.prefix..];
-        let segment = rest.find('/').map_or(rest, |slash| &rest[..=slash]);
-        self.buffer.push_str(segment);
-        self.prefix += segment.len();
     }
 }
 
@@ -285,28 +288,32 @@ fn is_blank(character: char) -> bool {
 /// Checks rule C-4 and the number of segments.
 fn check_structure(name: &str, segments_max: usize) -> Result<(), ChannelError> {
     let path = name.strip_prefix('/').ok_or(ChannelError::NoPath)?;
-    let mut segments = path.split('/').enumerate().peekable();
+    let mut has_wildcard = false;
     let mut has_variable = false;
-    while let Some((index, segment)) = segments.next() {
+    for (index, segment) in path.as_bytes().split(|&byte| byte == b'/').enumerate() {
         if index >= segments_max {
             return Err(ChannelError::TooManySegments { limit: segments_max });
         }
-        if segment.trim_start_matches(is_blank).is_empty() {
-            return Err(ChannelError::EmptySegment);
-        }
-        let is_wild = segment == "*" || segment == "**";
-        if is_wild && (has_variable || segments.peek().is_some()) {
+        if has_wildcard {
             return Err(ChannelError::MisplacedWildcard);
         }
+        if segment.iter().all(|&byte| is_blank(char::from(byte))) {
+            return Err(ChannelError::EmptySegment);
+        }
+        has_wildcard = matches!(segment, b"*" | b"**");
         has_variable |= is_variable(segment);
     }
-    Ok(())
+    if has_wildcard && has_variable { Err(ChannelError::MisplacedWildcard) } else { Ok(()) }
 }
 
 /// Whether a segment is `{name}`, the name being of word characters (rule C-10).
-fn is_variable(segment: &str) -> bool {
-    let name = segment.strip_prefix('{').and_then(|rest| rest.strip_suffix('}'));
-    name.is_some_and(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_'))
+fn is_variable(segment: &[u8]) -> bool {
+    match segment {
+        [b'{', name @ .., b'}'] => {
+            !name.is_empty() && name.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        }
+        _ => false,
+    }
 }
 
 /// The characters of rule C-2.

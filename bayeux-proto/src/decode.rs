@@ -23,10 +23,11 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
     let source = ByteString::try_from(input).map_err(|error| DecodeError::NotUtf8 { offset: error.valid_up_to() })?;
     let mut scanner = Scanner::new(&source, limits.depth_max);
     let mut messages = Vec::new();
+    let mut fields_left = limits.fields_max;
     match scanner.token() {
         b'{' => {
             messages.reserve_exact(1);
-            messages.push(message(&source, &mut scanner, 0)?);
+            read(&mut messages, &source, &mut scanner, 0, &mut fields_left).map_err(|error| error.within(limits))?;
         }
         b'[' => {
             scanner.open(0)?;
@@ -38,11 +39,11 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
                 if messages.len() >= limits.messages_max {
                     return Err(DecodeError::TooMany { limit: limits.messages_max });
                 }
-                if messages.is_empty() {
-                    // Most envelopes hold one message, and a message is large.
-                    messages.reserve_exact(1);
+                if messages.len() < 2 {
+                    messages.reserve_exact(expected_more(&scanner, messages.len()));
                 }
-                messages.push(message(&source, &mut scanner, 1)?);
+                read(&mut messages, &source, &mut scanner, 1, &mut fields_left)
+                    .map_err(|error| error.within(limits))?;
                 has_item = scanner.next_item(b']')?;
             }
         }
@@ -50,6 +51,17 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
     }
     scanner.end()?;
     Ok(Batch { messages })
+}
+
+/// How many messages to make room for: one, since most envelopes hold one and a message is large; then as many as fit
+/// into the rest if they are all like the first, so that an even batch is not moved about.
+fn expected_more(scanner: &Scanner<'_>, messages: usize) -> usize {
+    // Beyond it growth is left to the vector: a short first message must not claim memory for thousands.
+    const MORE_MAX: usize = 64;
+    match messages {
+        0 => 1,
+        _ => scanner.rest().div_ceil(scanner.position()).clamp(1, MORE_MAX),
+    }
 }
 
 /// The error for a value at `offset` that should have been an object: that of the text, if it is not even JSON.
@@ -61,8 +73,15 @@ fn not_messages(source: &str, limits: &Limits, offset: usize) -> DecodeError {
     }
 }
 
-/// Reads the object that begins here.
-fn message(source: &ByteString, scanner: &mut Scanner<'_>, outer: usize) -> Result<Message, ScanError> {
+/// Reads the object that begins here. It is moved only once, into `messages`: it is large.
+#[inline]
+fn read(
+    messages: &mut Vec<Message>,
+    source: &ByteString,
+    scanner: &mut Scanner<'_>,
+    outer: usize,
+    fields_left: &mut usize,
+) -> Result<(), ReadError> {
     let mut message = Message::default();
     let mut malformed = Malformed::default();
     scanner.open(outer)?;
@@ -70,11 +89,35 @@ fn message(source: &ByteString, scanner: &mut Scanner<'_>, outer: usize) -> Resu
     while has_item {
         let key = scanner.key()?;
         let value = scanner.value(outer + 1)?;
+        let fields = message.fields.len();
         set(&mut message, &mut malformed, source, key, value);
+        *fields_left = fields_left.checked_sub(message.fields.len() - fields).ok_or(ReadError::TooManyFields)?;
         has_item = scanner.next_item(b'}')?;
     }
     message.malformed = malformed.first();
-    Ok(message)
+    messages.push(message);
+    Ok(())
+}
+
+/// Why an object could not be read.
+enum ReadError {
+    Scan(ScanError),
+    TooManyFields,
+}
+
+impl ReadError {
+    fn within(self, limits: &Limits) -> DecodeError {
+        match self {
+            Self::Scan(error) => error.into(),
+            Self::TooManyFields => DecodeError::TooManyFields { limit: limits.fields_max },
+        }
+    }
+}
+
+impl From<ScanError> for ReadError {
+    fn from(error: ScanError) -> Self {
+        Self::Scan(error)
+    }
 }
 
 /// Which fields have a wrong type, as of the last value seen for each.
@@ -151,7 +194,7 @@ fn string(source: &ByteString, value: Value<'_>) -> (Option<ByteString>, bool) {
 
 /// The channels of most requests. Static text costs no reference count and keeps no buffer alive.
 #[inline]
-fn well_known_channel(text: &str) -> Option<&'static str> {
+pub(crate) fn well_known_channel(text: &str) -> Option<&'static str> {
     match text {
         meta::CONNECT => Some(meta::CONNECT),
         meta::HANDSHAKE => Some(meta::HANDSHAKE),
@@ -221,6 +264,13 @@ mod tests {
     }
 
     #[test]
+    fn fields_of_all_messages_together_are_bounded() {
+        let fields = |count| format!("[{{{}}},{{\"x\":1}}]", vec!["\"\":0"; count].join(","));
+        assert!(decode_text(fields(99_999)).is_ok());
+        assert_eq!(decode_text(fields(100_000)), Err(DecodeError::TooManyFields { limit: 100_000 }));
+    }
+
+    #[test]
     fn ten_thousand_messages_are_within_the_defaults() {
         let text = format!("[{}{{}}]", "{},".repeat(9_999));
         assert_eq!(decode_text(text).expect("Z-20").messages.len(), 10_000, "Z-20");
@@ -232,11 +282,21 @@ mod tests {
     fn repeated_and_unknown_keys_cost_linear_time() {
         // Were it quadratic, 100,000 keys would take minutes.
         let known = r#""channel":"/a","#.repeat(100_000);
-        let unknown: String = (0..100_000).map(|number| format!("\"k{number}\":0,\"same\":1,")).collect();
+        let unknown: String = (0..49_999).map(|number| format!("\"k{number}\":0,\"same\":1,")).collect();
         let message = decode_text(format!("[{{{known}{unknown}\"same\":2}}]")).expect("an envelope").messages.remove(0);
         assert_eq!(message.channel.as_deref(), Some("/a"));
-        assert_eq!(message.fields.len(), 200_001);
+        assert_eq!(message.fields.len(), 99_999);
         assert_eq!(message.field("same").map(RawJson::as_str), Some("2"), "M-9: the last counts");
+    }
+
+    #[test]
+    fn an_even_batch_is_not_moved_about() {
+        let message = r#"{"channel":"/a","data":12345}"#;
+        let batch = decode_text(format!("[{}]", [message; 10].join(","))).expect("an envelope");
+        assert_eq!(batch.messages.capacity(), 10);
+        let batch = decode_text(format!("[{{}},{}]", [message; 1_000].join(","))).expect("an envelope");
+        assert_eq!(batch.messages.len(), 1_001);
+        assert!(batch.messages.capacity() < 2_100, "a short first message claims little");
     }
 
     #[test]

@@ -63,6 +63,31 @@ pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
     Frames { rest: messages, events_max }
 }
 
+/// Makes an encoded envelope fit to stand in a script: U+2028 and U+2029 in raw values become escapes (rule TJ-5).
+/// Without any it is not copied.
+pub fn escape_line_separators(json: Bytes) -> Bytes {
+    // Valid JSON has them in strings only, where the escape means the same.
+    let separator = |bytes: &[u8]| match bytes {
+        [0xE2, 0x80, 0xA8] => Some(b"\\u2028"),
+        [0xE2, 0x80, 0xA9] => Some(b"\\u2029"),
+        _ => None,
+    };
+    let mut out = BytesMut::new();
+    let mut written = 0;
+    for (at, bytes) in json.windows(3).enumerate() {
+        if let Some(escape) = separator(bytes) {
+            out.extend_from_slice(&json[written..at]);
+            out.extend_from_slice(escape);
+            written = at + bytes.len();
+        }
+    }
+    if written == 0 {
+        return json;
+    }
+    out.extend_from_slice(&json[written..]);
+    out.freeze()
+}
+
 /// The envelopes of [`frames`].
 #[derive(Debug, Clone)]
 pub struct Frames<'a> {
@@ -158,6 +183,15 @@ mod tests {
             frames(std::slice::from_ref(&event), 1).next().map(|frame| frame.as_ptr()),
             Some(frozen.as_array().as_ptr())
         );
+    }
+
+    #[test]
+    fn line_separators_in_raw_values_are_escaped_for_scripts() {
+        let json = Bytes::from("[\"\u{2028}a\u{2029}\u{2028}é\u{2027}\u{202a}\u{2029}\"]");
+        let escaped = escape_line_separators(json);
+        assert_eq!(escaped, "[\"\\u2028a\\u2029\\u2028é\u{2027}\u{202a}\\u2029\"]", "TJ-5");
+        assert_eq!(escape_line_separators(escaped.clone()).as_ptr(), escaped.as_ptr(), "nothing to do, nothing copied");
+        assert_eq!(escape_line_separators(Bytes::new()), "");
     }
 
     #[test]

@@ -17,11 +17,14 @@ pub struct Limits {
     pub depth_max: usize,
     /// Messages in one envelope. Default: 20,000.
     pub messages_max: usize,
+    /// Fields without a meaning of their own in one envelope, all messages together. Default: 100,000 (ours, because
+    /// one of five bytes takes more than ten times as many in memory).
+    pub fields_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { bytes_max: 4 * 1024 * 1024, depth_max: 128, messages_max: 20_000 }
+        Self { bytes_max: 4 * 1024 * 1024, depth_max: 128, messages_max: 20_000, fields_max: 100_000 }
     }
 }
 
@@ -65,6 +68,12 @@ pub enum DecodeError {
         /// The limit in force.
         limit: usize,
     },
+    /// More fields than [`Limits::fields_max`].
+    #[error("more than {limit} unknown fields in one envelope")]
+    TooManyFields {
+        /// The limit in force.
+        limit: usize,
+    },
 }
 
 impl DecodeError {
@@ -76,7 +85,8 @@ impl DecodeError {
             | Self::Syntax { .. }
             | Self::TooDeep { .. }
             | Self::NotMessages { .. }
-            | Self::TooMany { .. } => 400,
+            | Self::TooMany { .. }
+            | Self::TooManyFields { .. } => 400,
         }
     }
 
@@ -86,7 +96,7 @@ impl DecodeError {
         match self {
             Self::TooLarge { .. } => 1009,
             Self::NotUtf8 { .. } | Self::Syntax { .. } => 1007,
-            Self::TooDeep { .. } | Self::NotMessages { .. } | Self::TooMany { .. } => 1008,
+            Self::TooDeep { .. } | Self::NotMessages { .. } | Self::TooMany { .. } | Self::TooManyFields { .. } => 1008,
         }
     }
 }

@@ -96,6 +96,17 @@ impl Message {
         }
     }
 
+    /// How many names [`Message::subscriptions`] would have to hold, without holding any: a name of two bytes takes
+    /// sixteen times as many in its list, so whoever has a limit asks here first (rules Z-9, Z-20).
+    pub fn subscription_count(&self) -> usize {
+        let Some(raw) = &self.subscription else { return 0 };
+        match raw.value().kind() {
+            Kind::String => 1,
+            Kind::Array => raw.value().elements().count(),
+            Kind::Null | Kind::Bool | Kind::Number | Kind::Object => 0,
+        }
+    }
+
     /// Reads the `advice` of a meta connect: absent and `null` are `None` (rules V-2, K-9).
     ///
     /// # Errors
@@ -228,6 +239,23 @@ mod tests {
         assert_eq!(field("y\n"), Some("3"));
         assert_eq!(field("connectionType"), Some("\"w\""));
         assert_eq!(field("z"), None);
+        let mut odd = Message::new("/a");
+        odd.fields = ["", "\"", "x"].map(|key| (key.into(), RawJson::null())).into();
+        assert_eq!(odd.field("x"), None, "a key without quotes is no key, and no reason to panic");
+    }
+
+    #[test]
+    fn names_are_counted_without_a_list() {
+        for (text, count) in [
+            ("{}", 0),
+            (r#"{"subscription":null}"#, 0),
+            (r#"{"subscription":{"a":1}}"#, 0),
+            (r#"{"subscription":"/a,/b"}"#, 1),
+            (r#"{"subscription":[]}"#, 0),
+            (r#"{"subscription":["/a",["/b","/c"],3]}"#, 3),
+        ] {
+            assert_eq!(message(text).subscription_count(), count, "Z-9: {text}");
+        }
     }
 
     #[test]

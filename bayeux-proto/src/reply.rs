@@ -3,10 +3,10 @@
 use bytestring::ByteString;
 
 use crate::advice::Advice;
+use crate::decode;
 use crate::error_field::ErrorField;
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
-use crate::meta;
 use crate::text::{self, Object, Sink};
 
 /// The reply to one request (rules M-15, F-2).
@@ -52,8 +52,12 @@ impl Reply {
     ///
     /// It does not keep the request's buffer alive.
     pub fn to(request: &Message) -> Self {
+        let own = |text: &ByteString| match decode::well_known_channel(text) {
+            Some(known) => ByteString::from_static(known),
+            None => ByteString::from(&**text),
+        };
         Self {
-            channel: request.channel.as_ref().map(detach_channel),
+            channel: request.channel.as_ref().map(own),
             id: request.id.as_ref().map(MessageId::detach),
             subscription: request.subscription.as_ref().map(RawJson::detach),
             successful: false,
@@ -120,15 +124,6 @@ impl Handshake {
         if self.messages > 0 {
             object.number("\"x-messages\"", self.messages as u64);
         }
-    }
-}
-
-/// A copy of a channel's text, without allocation for those that most requests name.
-fn detach_channel(text: &ByteString) -> ByteString {
-    let known = [meta::CONNECT, meta::HANDSHAKE, meta::SUBSCRIBE, meta::UNSUBSCRIBE, meta::DISCONNECT];
-    match known.into_iter().find(|name| *name == &**text) {
-        Some(name) => ByteString::from_static(name),
-        None => ByteString::from(&**text),
     }
 }
 

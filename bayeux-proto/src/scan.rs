@@ -48,17 +48,16 @@ impl<'a> Scanner<'a> {
         self.position
     }
 
+    /// Bytes that are left.
+    pub(crate) fn rest(&self) -> usize {
+        self.text.len() - self.position
+    }
+
     /// Past white space; the next byte, 0 at the end. A real NUL is as wrong wherever this is asked.
     #[inline]
     pub(crate) fn token(&mut self) -> u8 {
-        let bytes = self.text.as_bytes();
-        loop {
-            match bytes.get(self.position) {
-                Some(b' ' | b'\n' | b'\t' | b'\r') => self.position += 1,
-                Some(&byte) => return byte,
-                None => return 0,
-            }
-        }
+        self.position = space_end(self.text.as_bytes(), self.position);
+        byte(self.text.as_bytes(), self.position)
     }
 
     /// Past the bracket of an array or object that `outer` others are around.
@@ -74,68 +73,47 @@ impl<'a> Scanner<'a> {
     /// After the opening bracket: to the first item, or past `close` if there is none.
     #[inline]
     pub(crate) fn first_item(&mut self, close: u8) -> bool {
-        if self.token() == close {
-            self.position += 1;
-            return false;
-        }
-        true
+        let is_empty = self.token() == close;
+        self.position += usize::from(is_empty);
+        !is_empty
     }
 
     /// After an item: to the next one, or past `close`.
     #[inline]
     pub(crate) fn next_item(&mut self, close: u8) -> Result<bool, ScanError> {
-        let token = self.token();
-        if token == b',' {
-            self.position += 1;
-            self.token();
-            Ok(true)
-        } else if token == close {
-            self.position += 1;
-            Ok(false)
-        } else {
-            Err(self.syntax())
-        }
+        let (at, has_item) = item_end(self.text.as_bytes(), self.position, close)?;
+        self.position = at;
+        Ok(has_item)
     }
 
     /// Past a key and its colon, to the value.
     #[inline]
     pub(crate) fn key(&mut self) -> Result<Value<'a>, ScanError> {
+        let bytes = self.text.as_bytes();
         let start = self.position;
-        if self.byte() != b'"' {
-            return Err(self.syntax());
-        }
-        let is_escaped = self.string()?;
-        let raw = &self.text[start..self.position];
-        if self.token() != b':' {
-            return Err(self.syntax());
-        }
-        self.position += 1;
-        self.token();
-        Ok(Value { raw, is_escaped })
+        let (end, is_escaped) = key_end(bytes, start)?;
+        self.position = colon_end(bytes, end)?;
+        Ok(Value { raw: &self.text[start..end], is_escaped })
     }
 
     /// Past one value that `outer` arrays and objects are around.
     #[inline]
     pub(crate) fn value(&mut self, outer: usize) -> Result<Value<'a>, ScanError> {
+        let bytes = self.text.as_bytes();
         let start = self.position;
-        let is_escaped = match self.byte() {
-            b'"' => self.string()?,
-            b'{' | b'[' => {
-                self.container(outer)?;
-                false
-            }
-            _ => {
-                self.literal()?;
-                false
-            }
+        let (end, is_escaped) = match byte(bytes, start) {
+            b'"' => string_end(bytes, start)?,
+            b'{' | b'[' => (self.container_end(outer)?, false),
+            _ => (literal_end(bytes, start)?, false),
         };
-        Ok(Value { raw: &self.text[start..self.position], is_escaped })
+        self.position = end;
+        Ok(Value { raw: &self.text[start..end], is_escaped })
     }
 
     /// Nothing but white space may be left.
     pub(crate) fn end(&mut self) -> Result<(), ScanError> {
         self.token();
-        if self.position == self.text.len() { Ok(()) } else { Err(self.syntax()) }
+        if self.position == self.text.len() { Ok(()) } else { Err(Unexpected(self.position).into()) }
     }
 
     /// The whole text as one value, white space around it cut off.
@@ -146,38 +124,42 @@ impl<'a> Scanner<'a> {
         Ok(value)
     }
 
-    /// Past an array or object and all that it holds.
-    fn container(&mut self, outer: usize) -> Result<(), ScanError> {
+    /// Behind the array or object that begins here, and all that it holds.
+    fn container_end(&self, outer: usize) -> Result<usize, ScanError> {
+        let bytes = self.text.as_bytes();
+        let depth_max = self.depth_max.saturating_sub(outer);
         let mut nest = Nest::default();
+        let mut at = self.position;
         loop {
             // Here a value begins.
-            match self.byte() {
-                b'"' => {
-                    self.string()?;
-                }
-                b'{' => {
-                    self.open(outer.saturating_add(nest.depth))?;
-                    if self.first_item(b'}') {
-                        nest.push(true);
-                        self.key()?;
+            match byte(bytes, at) {
+                b'"' => at = string_end(bytes, at)?.0,
+                opening @ (b'{' | b'[') => {
+                    if nest.depth >= depth_max {
+                        return Err(ScanError::TooDeep { offset: at, limit: self.depth_max });
+                    }
+                    let is_object = opening == b'{';
+                    at = space_end(bytes, at + 1);
+                    if byte(bytes, at) == closing(is_object) {
+                        at += 1;
+                    } else {
+                        nest.push(is_object);
+                        if is_object {
+                            at = colon_end(bytes, key_end(bytes, at)?.0)?;
+                        }
                         continue;
                     }
                 }
-                b'[' => {
-                    self.open(outer.saturating_add(nest.depth))?;
-                    if self.first_item(b']') {
-                        nest.push(false);
-                        continue;
-                    }
-                }
-                _ => self.literal()?,
+                _ => at = literal_end(bytes, at)?,
             }
             // Here one has ended, and with it perhaps those around it.
             loop {
-                let Some(is_object) = nest.top() else { return Ok(()) };
-                if self.next_item(if is_object { b'}' } else { b']' })? {
+                let Some(is_object) = nest.top() else { return Ok(at) };
+                let (item, has_item) = item_end(bytes, at, closing(is_object))?;
+                at = item;
+                if has_item {
                     if is_object {
-                        self.key()?;
+                        at = colon_end(bytes, key_end(bytes, at)?.0)?;
                     }
                     break;
                 }
@@ -185,93 +167,15 @@ impl<'a> Scanner<'a> {
             }
         }
     }
+}
 
-    /// Past the closing quote of the string that begins here; whether it has escapes.
-    #[inline]
-    fn string(&mut self) -> Result<bool, ScanError> {
-        let bytes = self.text.as_bytes();
-        let mut at = self.position + 1;
-        let mut is_escaped = false;
-        loop {
-            at = plain_end(bytes, at);
-            match bytes.get(at) {
-                Some(b'"') => {
-                    self.position = at + 1;
-                    return Ok(is_escaped);
-                }
-                Some(b'\\') => {
-                    is_escaped = true;
-                    at = escape_end(bytes, at)?;
-                }
-                // A control character, or the end of the text.
-                _ => return Err(ScanError::Syntax { offset: at }),
-            }
-        }
-    }
+/// The place where no JSON text could go on. One word wide, so that results of the functions below stay in registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unexpected(usize);
 
-    /// Past a number, `true`, `false` or `null`.
-    fn literal(&mut self) -> Result<(), ScanError> {
-        match self.byte() {
-            b'-' | b'0'..=b'9' => self.number(),
-            b't' => self.word("true"),
-            b'f' => self.word("false"),
-            b'n' => self.word("null"),
-            _ => Err(self.syntax()),
-        }
-    }
-
-    fn number(&mut self) -> Result<(), ScanError> {
-        if self.byte() == b'-' {
-            self.position += 1;
-        }
-        if self.byte() == b'0' {
-            self.position += 1;
-        } else {
-            self.digits()?;
-        }
-        if self.byte() == b'.' {
-            self.position += 1;
-            self.digits()?;
-        }
-        if let b'e' | b'E' = self.byte() {
-            self.position += 1;
-            if let b'+' | b'-' = self.byte() {
-                self.position += 1;
-            }
-            self.digits()?;
-        }
-        Ok(())
-    }
-
-    /// Past one or more digits.
-    fn digits(&mut self) -> Result<(), ScanError> {
-        if !self.byte().is_ascii_digit() {
-            return Err(self.syntax());
-        }
-        while self.byte().is_ascii_digit() {
-            self.position += 1;
-        }
-        Ok(())
-    }
-
-    fn word(&mut self, word: &str) -> Result<(), ScanError> {
-        for expected in word.bytes() {
-            if self.byte() != expected {
-                return Err(self.syntax());
-            }
-            self.position += 1;
-        }
-        Ok(())
-    }
-
-    /// The byte here, 0 at the end.
-    #[inline]
-    fn byte(&self) -> u8 {
-        self.text.as_bytes().get(self.position).copied().unwrap_or(0)
-    }
-
-    pub(crate) fn syntax(&self) -> ScanError {
-        ScanError::Syntax { offset: self.position }
+impl From<Unexpected> for ScanError {
+    fn from(Unexpected(offset): Unexpected) -> Self {
+        Self::Syntax { offset }
     }
 }
 
@@ -293,10 +197,10 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Of a string: what is between the quotes, as it was written.
+    /// Of a string: what is between the quotes, as it was written. Keys that an application made up may have none.
     #[inline]
     pub(crate) fn inner(&self) -> &'a str {
-        self.raw.get(1..self.raw.len() - 1).unwrap_or_default()
+        self.raw.get(1..self.raw.len().saturating_sub(1)).unwrap_or_default()
     }
 
     /// The keys and values of an object; none where it is something else.
@@ -411,6 +315,86 @@ impl Nest {
     }
 }
 
+/// The byte at `at`, 0 at the end.
+#[inline]
+fn byte(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(0)
+}
+
+#[inline]
+fn closing(is_object: bool) -> u8 {
+    if is_object { b'}' } else { b']' }
+}
+
+/// Behind the white space at `at`.
+#[inline]
+fn space_end(bytes: &[u8], mut at: usize) -> usize {
+    while let b' ' | b'\n' | b'\t' | b'\r' = byte(bytes, at) {
+        at += 1;
+    }
+    at
+}
+
+/// Behind an item: at the next one, which there then is, or behind `close`.
+#[inline]
+fn item_end(bytes: &[u8], at: usize, close: u8) -> Result<(usize, bool), Unexpected> {
+    let at = space_end(bytes, at);
+    let token = byte(bytes, at);
+    if token == b',' {
+        Ok((space_end(bytes, at + 1), true))
+    } else if token == close {
+        Ok((at + 1, false))
+    } else {
+        Err(Unexpected(at))
+    }
+}
+
+/// Behind the key at `at`, and whether it has escapes.
+#[inline]
+fn key_end(bytes: &[u8], at: usize) -> Result<(usize, bool), Unexpected> {
+    if byte(bytes, at) == b'"' { string_end(bytes, at) } else { Err(Unexpected(at)) }
+}
+
+/// At the value whose key ends at `at`.
+#[inline]
+fn colon_end(bytes: &[u8], at: usize) -> Result<usize, Unexpected> {
+    let at = space_end(bytes, at);
+    if byte(bytes, at) == b':' { Ok(space_end(bytes, at + 1)) } else { Err(Unexpected(at)) }
+}
+
+/// Behind the string at `at`, and whether it has escapes.
+#[inline]
+fn string_end(bytes: &[u8], at: usize) -> Result<(usize, bool), Unexpected> {
+    let at = plain_end(bytes, at + 1);
+    if byte(bytes, at) == b'"' { Ok((at + 1, false)) } else { Ok((escaped_end(bytes, at)?, true)) }
+}
+
+/// Behind the string that has its first escape at `at`, if it has not ended in an error there.
+#[inline(never)]
+fn escaped_end(bytes: &[u8], mut at: usize) -> Result<usize, Unexpected> {
+    loop {
+        match byte(bytes, at) {
+            b'"' => return Ok(at + 1),
+            b'\\' => at = plain_end(bytes, escape_end(bytes, at)?),
+            // A control character, or the end of the text.
+            _ => return Err(Unexpected(at)),
+        }
+    }
+}
+
+/// Behind the escape at `at`.
+#[inline]
+fn escape_end(bytes: &[u8], at: usize) -> Result<usize, Unexpected> {
+    match byte(bytes, at + 1) {
+        b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Ok(at + 2),
+        b'u' => match (at + 2..at + 6).find(|&digit| !byte(bytes, digit).is_ascii_hexdigit()) {
+            Some(other) => Err(Unexpected(other)),
+            None => Ok(at + 6),
+        },
+        _ => Err(Unexpected(at + 1)),
+    }
+}
+
 /// The first place from `at` on that is a quote, a backslash, a control character or the end.
 ///
 /// Eight bytes at a time: most strings are longer than that, and the bytes after a shorter one are there to be read.
@@ -438,27 +422,59 @@ fn plain_end(bytes: &[u8], mut at: usize) -> usize {
 fn stops(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const HIGH: u64 = 0x8080_8080_8080_8080;
-    let is_zero = |word: u64| word.wrapping_sub(ONES) & !word;
-    let control = word.wrapping_sub(ONES * 0x20) & !word;
-    let quote = is_zero(word ^ (ONES * b'"' as u64));
-    let backslash = is_zero(word ^ (ONES * b'\\' as u64));
-    (control | quote | backslash) & HIGH
+    // With its second bit turned the quote, 0x22, is 0x20: right above the control characters, which stay below.
+    let control_or_quote = (word ^ (ONES * 0x02)).wrapping_sub(ONES * 0x21);
+    let backslash = (word ^ (ONES * b'\\' as u64)).wrapping_sub(ONES);
+    (control_or_quote | backslash) & !word & HIGH
 }
 
-/// Past the escape that begins at `at`.
-fn escape_end(bytes: &[u8], at: usize) -> Result<usize, ScanError> {
-    match bytes.get(at + 1) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Ok(at + 2),
-        Some(b'u') => {
-            for offset in at + 2..at + 6 {
-                if !bytes.get(offset).is_some_and(u8::is_ascii_hexdigit) {
-                    return Err(ScanError::Syntax { offset });
-                }
-            }
-            Ok(at + 6)
-        }
-        _ => Err(ScanError::Syntax { offset: at + 1 }),
+/// Behind the number, `true`, `false` or `null` at `at`.
+#[inline]
+fn literal_end(bytes: &[u8], at: usize) -> Result<usize, Unexpected> {
+    match byte(bytes, at) {
+        b'-' | b'0'..=b'9' => number_end(bytes, at),
+        b't' => word_end(bytes, at, b"true"),
+        b'f' => word_end(bytes, at, b"false"),
+        b'n' => word_end(bytes, at, b"null"),
+        _ => Err(Unexpected(at)),
     }
+}
+
+#[inline]
+fn word_end(bytes: &[u8], at: usize, word: &[u8]) -> Result<usize, Unexpected> {
+    match word.iter().enumerate().find(|&(offset, &expected)| byte(bytes, at + offset) != expected) {
+        Some((offset, _)) => Err(Unexpected(at + offset)),
+        None => Ok(at + word.len()),
+    }
+}
+
+#[inline]
+fn number_end(bytes: &[u8], mut at: usize) -> Result<usize, Unexpected> {
+    if byte(bytes, at) == b'-' {
+        at += 1;
+    }
+    at = if byte(bytes, at) == b'0' { at + 1 } else { digits_end(bytes, at)? };
+    if byte(bytes, at) == b'.' {
+        at = digits_end(bytes, at + 1)?;
+    }
+    if let b'e' | b'E' = byte(bytes, at) {
+        at += 1;
+        if let b'+' | b'-' = byte(bytes, at) {
+            at += 1;
+        }
+        at = digits_end(bytes, at)?;
+    }
+    Ok(at)
+}
+
+/// Behind one or more digits.
+#[inline]
+fn digits_end(bytes: &[u8], at: usize) -> Result<usize, Unexpected> {
+    let mut end = at;
+    while byte(bytes, end).is_ascii_digit() {
+        end += 1;
+    }
+    if end > at { Ok(end) } else { Err(Unexpected(at)) }
 }
 
 #[cfg(test)]
