@@ -13,6 +13,7 @@ pub struct Client {
     via: Via,
     id: String,
     sent: u64,
+    handshakes: usize,
     exchanges: Vec<ExchangeKey>,
 }
 
@@ -48,12 +49,12 @@ impl Client {
 
     /// A client over something that is there, without session.
     pub fn over(via: Via) -> Self {
-        Self { via, id: String::new(), sent: 0, exchanges: Vec::new() }
+        Self { via, id: String::new(), sent: 0, handshakes: 0, exchanges: Vec::new() }
     }
 
     /// The same session over something else.
     pub fn moved(&self, via: Via) -> Self {
-        Self { via, id: self.id.clone(), sent: self.sent + 1_000, exchanges: Vec::new() }
+        Self { via, id: self.id.clone(), sent: self.sent + 1_000, handshakes: self.handshakes, exchanges: Vec::new() }
     }
 
     /// The client with a session that it got otherwise.
@@ -61,6 +62,16 @@ impl Client {
     pub fn with_id(mut self, id: &str) -> Self {
         id.clone_into(&mut self.id);
         self
+    }
+
+    /// Goes on with a session that it got otherwise.
+    pub fn set_id(&mut self, id: &str) {
+        id.clone_into(&mut self.id);
+    }
+
+    /// How many handshakes it sent.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes
     }
 
     /// With a handshake and a first connect behind it.
@@ -191,7 +202,9 @@ impl Client {
             let id = message.entry("id").or_insert_with(|| json!(self.sent.to_string()));
             ids.push(id.as_str().map_or_else(|| id.to_string(), str::to_owned));
             let channel = message.get("channel").and_then(Value::as_str).unwrap_or_default().to_owned();
-            if channel != meta::HANDSHAKE {
+            if channel == meta::HANDSHAKE {
+                self.handshakes += 1;
+            } else {
                 message.entry("clientId").or_insert_with(|| json!(self.id));
             }
             if channel == meta::CONNECT {

@@ -47,6 +47,8 @@ pub struct Options {
     pub budget: Budget,
     /// The status of a held connect that was replaced or whose session ended (rule O-29). Default: 500.
     pub duplicate_connect_status: u16,
+    /// How many of the last steps are kept, to be printed when a test fails. Default: 60.
+    pub steps_kept: usize,
 }
 
 impl Options {
@@ -62,6 +64,7 @@ impl Options {
             messages_per_frame: 1,
             budget: Budget::UNLIMITED,
             duplicate_connect_status: 500,
+            steps_kept: 60,
         }
     }
 }
@@ -201,7 +204,7 @@ impl World {
             sessions: BTreeMap::new(),
             happenings: None,
             checker: Checker::default(),
-            trace: Trace::default(),
+            trace: Trace::new(options.steps_kept),
             options,
         }
     }
@@ -952,25 +955,22 @@ const TURNS_MAX: usize = 10_000;
 /// The last things that happened, and a digest of all.
 struct Trace {
     lines: VecDeque<String>,
+    lines_max: usize,
     digest: u64,
 }
 
-impl Default for Trace {
-    fn default() -> Self {
-        Self { lines: VecDeque::new(), digest: 0xcbf2_9ce4_8422_2325 }
-    }
-}
-
 impl Trace {
+    fn new(lines_max: usize) -> Self {
+        Self { lines: VecDeque::new(), lines_max, digest: 0xcbf2_9ce4_8422_2325 }
+    }
+
     fn note(&mut self, now: Time, what: fmt::Arguments<'_>) {
         let line = format!("{:>12.3?} {what}", now.since(Time::ZERO));
         self.digest =
             line.bytes().fold(self.digest, |digest, b| (digest ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-        if self.lines.len() == LINES_KEPT {
+        self.lines.push_back(line);
+        if self.lines.len() > self.lines_max {
             self.lines.pop_front();
         }
-        self.lines.push_back(line);
     }
 }
-
-const LINES_KEPT: usize = 60;

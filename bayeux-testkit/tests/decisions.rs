@@ -212,7 +212,60 @@ fn parked_lane_stops_the_reading_of_its_connection_only() {
         let (text, _) = alice.fill(json!({"channel": "/slow", "data": "one too many"}));
         world.send_against_will(alice.socket(), &text);
         assert!(!world.socket(alice.socket()).is_open(), "flooded");
-        assert!(world.questions().is_empty(), "withdrawn with its connection");
+        while !world.questions().is_empty() {
+            world.answer(0, Verdict::allow());
+        }
+        assert!(!bob.data(&world).contains(&json!("one too many")));
+    }
+}
+
+/// What a client sent before it closed its connection is carried out, however long a hook takes: a page that publishes
+/// and unloads does not lose the publish.
+#[test]
+fn publishes_are_carried_out_after_their_connection_closed() {
+    for shards in SHARDS {
+        let mut world = world(shards);
+        let mut bob = Client::websocket(&mut world).connected(&mut world);
+        bob.subscribe(&mut world, "/slow");
+        for mut alice in [Client::websocket(&mut world), Client::long_polling(&mut world)] {
+            world.hooks().forget();
+            alice = alice.connected(&mut world);
+            world.hooks().wait(Points::PUBLISH);
+            let before = bob.data(&world).len();
+            let batch = json!([{"channel": "/slow", "data": 1}, {"channel": "/slow", "data": 2}]);
+            let request = alice.send(&mut world, batch);
+            match request.exchange {
+                Some(exchange) => world.cut(exchange),
+                None => {
+                    alice.send(&mut world, json!({"channel": "/slow", "data": 3}));
+                    world.cut(alice.socket());
+                }
+            }
+            while !world.questions().is_empty() {
+                world.answer(0, Verdict::allow());
+            }
+            let count = if request.exchange.is_some() { 2 } else { 3 };
+            assert_eq!(bob.data(&world)[before..], (1..=count).map(|n| json!(n)).collect::<Vec<_>>());
+        }
+    }
+}
+
+/// L-20, L-23: the session was added, and its client leaves before it hears of it: it expires as any other.
+#[test]
+fn session_whose_client_leaves_at_handshaken_expires() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        world.hooks().wait(Points::HANDSHAKEN);
+        for mut alice in [Client::websocket(&mut world), Client::long_polling(&mut world)] {
+            let request = alice.send(&mut world, json!({"channel": "/meta/handshake"}));
+            assert_eq!(world.session_count(), 1);
+            match request.exchange {
+                Some(exchange) => world.cut(exchange),
+                None => world.cut(alice.socket()),
+            }
+            world.advance(Duration::from_secs(60));
+            assert_eq!(world.session_count(), 0, "{shards} shards");
+        }
     }
 }
 
