@@ -1,2 +1,7 @@
 //! The `bayeux` command.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    bayeux_cli::main()
+}

@@ -93,6 +93,14 @@ impl Engine {
         }
     }
 
+    /// At home: somebody asked for a channel that may be idle, so that it is counted idle anew (rule A-5).
+    fn touch(&mut self, key: ChannelKey) {
+        if let Some(timer) = self.channels.get_mut(key).and_then(|channel| channel.idle_timer.take()) {
+            self.timers.cancel(timer);
+        }
+        self.review(key);
+    }
+
     /// At home: a channel was idle for three sweeps.
     pub(crate) fn channel_due(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
@@ -211,7 +219,7 @@ impl Engine {
             channel.apply(setting);
         }
         self.announce(key);
-        self.review(key);
+        self.touch(key);
     }
 
     /// Removes a channel, wherever its home is (rule A-7).
@@ -226,9 +234,13 @@ impl Engine {
 
     /// Creates a channel for the application, wherever its home is.
     pub(crate) fn ensure_channel(&mut self, pattern: ChannelPattern) {
-        match self.create_channel(&pattern) {
-            Created::Yes | Created::Full => {}
-            Created::AtHome => self.request_channel(pattern),
+        if self.home_of(&pattern) != self.shard {
+            self.request_channel(pattern);
+        } else if let Some(key) = self.channels.find(pattern.as_str()) {
+            self.touch(key);
+        } else {
+            // Too many: the limit is the application's own.
+            let _ = self.create_channel(&pattern);
         }
     }
 
@@ -259,9 +271,11 @@ impl Engine {
     }
 
     fn create_for(&mut self, from: ShardId, pattern: &ChannelPattern) {
-        if let Some(channel) = self.channels.find(pattern.as_str()).and_then(|key| self.channels.get(key)) {
+        let found = self.channels.find(pattern.as_str());
+        if let Some((key, channel)) = found.and_then(|key| Some((key, self.channels.get(key)?))) {
             let item = Forward::ChannelExists { channel: channel.pattern.clone(), settings: channel.settings };
             self.forward(from, item);
+            self.touch(key);
         } else if self.channels.len() >= self.config.max_channels {
             self.forward(from, Forward::ChannelRefused { channel: pattern.clone() });
         } else {

@@ -1,1 +1,57 @@
-//! Placeholder.
+//! The tokio driver of the Bayeux engine: shards, clock, random ids, hooks, listener, and the [`Server`] handle that
+//! applications use.
+//!
+//! A server is built once, mounted on an [`Endpoint`] with the transports of `bayeux-http` and `bayeux-ws`, and served
+//! by a [`Listener`] or by anything else that serves a `tower` service, such as an axum router. Pick a transport crate;
+//! each re-exports this one.
+//!
+//! # How it runs
+//!
+//! Sessions live in shards. A shard is an engine of [`core`] behind a short lock, which is never held while anything is
+//! awaited. Whoever has input for a shard, usually the task of a connection, takes the lock, feeds everything it has,
+//! hands out everything that the engine wants written, and lets go: a request and its reply cost no channel and no
+//! wake-up. Each shard has one task of its own for what nobody else brings: time, and messages of other shards.
+//!
+//! # What is guaranteed
+//!
+//! - What one connection publishes on a channel reaches each receiving session in that order. There is no order between
+//!   publishers.
+//! - What [`Server::publish`] published on one channel, one call after the other, arrives in that order.
+//! - A session receives a message at most once, however many of its subscriptions match.
+//! - A hook never stalls anyone but the connection whose message it decides on, and a hook that panics or takes longer
+//!   than [`Config::decision_timeout`](core::Config) denies that message alone.
+
+mod body;
+mod builder;
+mod clock;
+mod context;
+mod data;
+mod effects;
+mod endpoint;
+mod error;
+mod hooks;
+mod link;
+mod listener;
+mod message;
+mod policy;
+mod random;
+mod server;
+mod session;
+mod shard;
+
+pub use bayeux_core as core;
+pub use bayeux_proto as proto;
+
+pub use bayeux_core::{CloseReason, Config, RemovalReason, Ruling, Transport, Verdict};
+pub use body::{BodyError, RequestBody, ResponseBody};
+pub use builder::ServerBuilder;
+pub use context::{Context, OverTls, PeerAddr, is_over_tls};
+pub use data::IntoData;
+pub use endpoint::{Endpoint, EndpointFuture, ServiceFuture, TransportService, text_response};
+pub use error::{BuildError, DataError, SendError};
+pub use link::{Link, LinkEvent};
+pub use listener::{Listener, ListenerOptions};
+pub use message::{Incoming, Outcome, Subscribed};
+pub use policy::{Asked, DefaultPolicy, Policy, Questions};
+pub use server::Server;
+pub use session::Session;

@@ -1,0 +1,43 @@
+//! Cross-origin requests (rule TH-36): off until origins are allowed.
+
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method};
+
+use crate::options::AllowedOrigins;
+
+/// The headers that any response to a request with these headers gets.
+pub(crate) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if *allowed == AllowedOrigins::None {
+        return headers;
+    }
+    // Also where it is not allowed, or names no origin: what a cache keeps must not answer one that is.
+    headers.insert(VARY, HeaderValue::from_static("Origin"));
+    if let Some(origin) = request.get(ORIGIN).filter(|origin| allowed.allows(origin)) {
+        // A copy: the original would keep the whole request's buffer while a poll is held.
+        if let Ok(origin) = HeaderValue::from_bytes(origin.as_bytes()) {
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        }
+    }
+    headers
+}
+
+/// Adds the headers of a response that is not long-polling's own, such as that to a preflight.
+pub(crate) fn decorate(allowed: &AllowedOrigins, request: &Parts, response: &mut HeaderMap) {
+    let headers = headers(allowed, &request.headers);
+    let may = headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
+    response.extend(headers);
+    if may && request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
+        response.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS"));
+        response.insert(
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Content-Type, Accept, Authorization, X-Requested-With, Pragma, Cache-Control"),
+        );
+        response.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    }
+}

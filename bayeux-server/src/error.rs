@@ -1,0 +1,47 @@
+//! What can go wrong between an application and the server.
+
+use bayeux_core::ConfigError;
+use bayeux_proto::ChannelError;
+
+/// Why a server could not be built.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The options do not agree with each other.
+    #[error("invalid configuration")]
+    Config(#[from] ConfigError),
+    /// A listener was registered for something that is no channel.
+    #[error("cannot listen on {pattern:?}")]
+    Channel {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: ChannelError,
+    },
+    /// There is no tokio runtime to run on: build the server inside one.
+    #[error("a server is built inside a tokio runtime")]
+    NoRuntime,
+    /// The operating system gave no random bytes, so session ids could be guessed.
+    #[error("no random bytes from the operating system")]
+    NoRandomness,
+}
+
+/// Why something was not sent.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The channel's name is none, or a wildcard.
+    #[error("not a channel to send on")]
+    Channel(#[from] ChannelError),
+    /// The data could not be serialised.
+    #[error("data cannot be written as JSON")]
+    Data(#[from] DataError),
+    /// The links between shards are full. Only from `try_` methods; the others wait.
+    #[error("the server is too busy")]
+    Busy,
+}
+
+/// A value whose `Serialize` fails, or that has map keys which are not strings.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct DataError(#[from] serde_json::Error);

@@ -1,0 +1,209 @@
+//! A listener: accepts connections and runs hyper on them.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::sync::{Semaphore, watch};
+use tower_service::Service;
+
+use crate::context::PeerAddr;
+use crate::server::Server;
+
+/// Accepts TCP connections and serves HTTP/1.1 (keep-alive, pipelining, upgrades) and HTTP/2 by prior knowledge on
+/// them.
+///
+/// # Example
+///
+/// ```no_run
+/// use bayeux_server::{Config, Endpoint, Listener, Server};
+///
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder(Config::default()).build()?;
+/// let endpoint = Endpoint::new(server.clone()).at("/cometd"); // and .with(...) the transports
+/// let listener = Listener::bind("127.0.0.1:8080").await?;
+/// listener.serve(server, endpoint, std::future::pending()).await;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Listener {
+    tcp: TcpListener,
+    options: ListenerOptions,
+}
+
+/// Options of a [`Listener`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListenerOptions {
+    /// Connections open at once; further ones wait to be accepted. Default: 1,000,000, so that memory and descriptors
+    /// are the limits that matter (ours).
+    pub connections_max: usize,
+    /// How long a request's headers may take to arrive, the wait between requests of a connection included. Default:
+    /// 60 s: longer than clients keep idle connections, shorter than a slow attacker would like (ours).
+    pub header_read_timeout: Duration,
+    /// Bytes that hyper buffers of a connection at most. Default: 64 KiB, enough for the headers of any browser (ours).
+    pub buffer_size_max: usize,
+    /// Streams open at once on one HTTP/2 connection. Default: 1,000: a proxy puts many clients on one (ours).
+    pub http2_streams_max: u32,
+    /// How long connections may take to finish after the server was told to stop. Default: 5 s (ours).
+    pub drain_timeout: Duration,
+}
+
+impl Default for ListenerOptions {
+    fn default() -> Self {
+        Self {
+            connections_max: 1_000_000,
+            header_read_timeout: Duration::from_secs(60),
+            buffer_size_max: 64 * 1024,
+            http2_streams_max: 1_000,
+            drain_timeout: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Listener {
+    /// Listens on an address; port 0 chooses one.
+    ///
+    /// # Errors
+    /// Where the address is in use, or may not be used.
+    pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
+        Ok(Self::new(TcpListener::bind(address).await?))
+    }
+
+    /// Takes over a listener.
+    pub fn new(tcp: TcpListener) -> Self {
+        Self { tcp, options: ListenerOptions::default() }
+    }
+
+    /// With other options.
+    #[must_use]
+    pub fn options(mut self, options: ListenerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    /// Where the operating system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp.local_addr()
+    }
+
+    /// Serves until `stop` is done, then drains: accepts no more, has the server answer held connects and close its
+    /// WebSockets, and waits for all that up to [`ListenerOptions::drain_timeout`].
+    ///
+    /// `service` is an [`Endpoint`](crate::Endpoint), or anything around one; requests carry their [`PeerAddr`].
+    pub async fn serve<S, B>(self, server: Server, service: S, stop: impl Future<Output = ()>)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S::Future: Send + 'static,
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let Self { tcp, options } = self;
+        let http = Arc::new(builder(&options));
+        let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
+        // Each connection holds a receiver: it hears of the stop, and its end is seen when all are dropped.
+        let (stopping, stopped) = watch::channel(false);
+        let mut stop = pin!(stop);
+        loop {
+            let accept = async {
+                let permit = Arc::clone(&permits).acquire_owned().await;
+                (permit, tcp.accept().await)
+            };
+            let (permit, accepted) = tokio::select! {
+                () = &mut stop => break,
+                accepted = accept => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    let connection = connection(Arc::clone(&http), stream, peer, service.clone(), stopped.clone());
+                    tokio::spawn(async move {
+                        connection.await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => accept_failed(&error).await,
+            }
+        }
+        drop((tcp, stopped));
+        // Nobody listens any more where no connection is open.
+        let _ = stopping.send(true);
+        let deadline = tokio::time::Instant::now() + options.drain_timeout;
+        server.shutdown(options.drain_timeout).await;
+        if tokio::time::timeout_at(deadline, stopping.closed()).await.is_err() {
+            tracing::warn!(connections = stopping.receiver_count(), "connections are cut at the deadline");
+        }
+    }
+}
+
+fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.header_read_timeout)
+        .max_buf_size(options.buffer_size_max.max(8192))
+        .pipeline_flush(true);
+    http.http2().timer(TokioTimer::new()).max_concurrent_streams(options.http2_streams_max);
+    http
+}
+
+async fn connection<S, B>(
+    http: Arc<auto::Builder<TokioExecutor>>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    service: S,
+    mut stopping: watch::Receiver<bool>,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
+    let _ = stream.set_nodelay(true);
+    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(PeerAddr(peer));
+        service.clone().call(request)
+    });
+    let mut serving = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let stopped = async {
+        // An error is as good: the listener is gone.
+        let _ = stopping.wait_for(|&stopping| stopping).await;
+    };
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        () = stopped => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = served {
+        // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
+        tracing::debug!(%peer, error = &*error, "connection failed");
+    }
+}
+
+async fn accept_failed(error: &io::Error) {
+    match error.kind() {
+        // The client was gone before it was accepted.
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
+        _ => {
+            // Out of descriptors, most likely: without a pause this would be a busy loop until one is free.
+            tracing::error!(%error, "cannot accept connections");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}

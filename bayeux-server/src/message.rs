@@ -1,0 +1,124 @@
+//! What listeners are given, and what they answer.
+
+use std::sync::Arc;
+
+use bayeux_core::Command;
+use bayeux_proto::{ChannelName, ChannelPattern, Event, Message, RawJson};
+use serde::de::DeserializeOwned;
+
+use crate::context::Context;
+use crate::data::IntoData;
+use crate::error::{DataError, SendError};
+use crate::server::Server;
+use crate::session::Session;
+
+/// A message that a listener is given before it goes on.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Incoming {
+    /// Who sent it; `None` for the server's own publishes.
+    pub session: Option<Session>,
+    /// The message's channel, also for listeners on wildcards (rule A-22).
+    pub channel: ChannelName,
+    /// The message. On a broadcast channel it has neither `id` nor `clientId` (rule G-10).
+    pub message: Message,
+    /// The request that it came with.
+    pub context: Option<Arc<Context>>,
+    pub(crate) server: Server,
+}
+
+impl Incoming {
+    /// The message's `data`; `null` where it has none (rule P-3).
+    pub fn raw(&self) -> RawJson {
+        self.message.data.clone().unwrap_or_else(RawJson::null)
+    }
+
+    /// Reads the message's `data` into a type.
+    ///
+    /// # Errors
+    /// [`DataError`] where it does not have the shape of `T`.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, DataError> {
+        Ok(self.raw().to()?)
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Delivers something to the sender, on the message's channel.
+    ///
+    /// # Errors
+    /// [`SendError`] where `data` does not serialise.
+    pub fn deliver(&self, data: impl IntoData) -> Result<(), SendError> {
+        let event = Event::new(self.channel.text().clone(), data.into_data()?);
+        self.send(event);
+        Ok(())
+    }
+
+    /// Answers a remote call: a delivery to the sender with the message's channel and `id`, and `successful: true`
+    /// (rule R-4). Answer once.
+    ///
+    /// # Errors
+    /// [`SendError`] where `data` does not serialise.
+    pub fn answer(&self, data: impl IntoData) -> Result<(), SendError> {
+        self.result(true, data.into_data()?);
+        Ok(())
+    }
+
+    /// Fails a remote call, as [`Incoming::answer`] with `successful: false` (rule R-4).
+    ///
+    /// # Errors
+    /// [`SendError`] where `data` does not serialise.
+    pub fn fail(&self, data: impl IntoData) -> Result<(), SendError> {
+        self.result(false, data.into_data()?);
+        Ok(())
+    }
+
+    fn result(&self, successful: bool, data: RawJson) {
+        let mut event = Event::new(self.channel.text().clone(), data);
+        event.id = self.message.id.clone();
+        event.successful = Some(successful);
+        self.send(event);
+    }
+
+    fn send(&self, event: Event) {
+        if let Some(session) = &self.session {
+            self.server.command(session.shard(), Command::Deliver { to: session.id().clone(), event });
+        }
+    }
+}
+
+/// What becomes of a message after a listener saw it. `()` is [`Outcome::Continue`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// It goes on as it is.
+    Continue,
+    /// It goes on with other `data`.
+    Data(RawJson),
+    /// It goes on as this message.
+    Message(Box<Message>),
+    /// It goes nowhere, and its sender is told `404::message_deleted` (rule G-11).
+    Veto,
+}
+
+impl From<()> for Outcome {
+    fn from((): ()) -> Self {
+        Self::Continue
+    }
+}
+
+/// A session subscribed to a channel, or is not subscribed to it any more.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Subscribed {
+    /// Who.
+    pub session: Session,
+    /// To what.
+    pub channel: ChannelPattern,
+    /// The message that asked for it, if one did.
+    pub message: Option<Message>,
+    /// The request that it came with.
+    pub context: Option<Arc<Context>>,
+}

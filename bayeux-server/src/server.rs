@@ -1,0 +1,351 @@
+//! The server's handle: what applications and transports call.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bayeux_core::{ClientId, Command, Config, ConnectionKey, Input, LinkFacts, ShardId, Transport};
+use bayeux_proto::{Batch, ChannelName, Event, Limits};
+use bytestring::ByteString;
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+
+use crate::builder::ServerBuilder;
+use crate::clock::{self, Clock};
+use crate::context::Context;
+use crate::data::IntoData;
+use crate::effects;
+use crate::error::{BuildError, SendError};
+use crate::hooks::{EngineHooks, Listener, Registry, Table};
+use crate::link::Link;
+use crate::message::{Incoming, Outcome};
+use crate::random::RandomIds;
+use crate::session::{Session, SessionMap, shard_of_channel};
+use crate::shard::Shard;
+
+/// A Bayeux server. Cheap to clone; all clones are the same server.
+#[derive(Clone)]
+pub struct Server(Arc<Inner>);
+
+pub(crate) struct Inner {
+    config: Arc<Config>,
+    limits: Limits,
+    pub(crate) clock: Clock,
+    pub(crate) runtime: Handle,
+    shards: Box<[Shard]>,
+    sessions: SessionMap,
+    registry: Arc<Registry>,
+    next_connection: AtomicU64,
+    next_shard: AtomicUsize,
+    /// Links that are open. The server is quiet when there are none.
+    links: AtomicUsize,
+    quiet: Notify,
+    stopping: AtomicBool,
+}
+
+/// # Applications
+impl Server {
+    /// Options and hooks of a server to be.
+    pub fn builder(config: Config) -> ServerBuilder {
+        ServerBuilder::new(config)
+    }
+
+    /// The options it runs with.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Publishes on a channel: listeners see the message, then all subscribers receive it (rule A-10). Waits while the
+    /// links between shards are full.
+    ///
+    /// Called in a hook, it is carried out together with the hook's verdict.
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel name, or `data` does not serialise.
+    pub async fn publish(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
+        let (channel, event) = self.event(channel, data)?;
+        self.publish_event(channel, event, None).await;
+        Ok(())
+    }
+
+    /// As [`Server::publish`], without waiting.
+    ///
+    /// # Errors
+    /// As [`Server::publish`], and [`SendError::Busy`] where it would have to wait.
+    pub fn try_publish(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
+        let (channel, event) = self.event(channel, data)?;
+        if !effects::in_hook() && !self.has_room() {
+            return Err(SendError::Busy);
+        }
+        let shard = shard_of_channel(channel.text(), self.0.config.shards);
+        self.command(shard, Command::Publish { channel, event, from: None });
+        Ok(())
+    }
+
+    /// Publishes an event with more than `data` in it, for a session or for the server itself.
+    pub async fn publish_event(&self, channel: ChannelName, event: Event, from: Option<ClientId>) {
+        if !effects::in_hook() {
+            self.room().await;
+        }
+        let shard = match &from {
+            Some(from) => from.shard(),
+            None => shard_of_channel(channel.text(), self.0.config.shards),
+        };
+        self.command(shard, Command::Publish { channel, event, from });
+    }
+
+    /// Delivers a message to one session, whatever it is subscribed to (rule A-11). Does nothing where there is no
+    /// session of that id.
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel name or `data` does not serialise.
+    pub fn deliver(&self, session: &ClientId, channel: &str, data: impl IntoData) -> Result<(), SendError> {
+        let (_, event) = self.event(channel, data)?;
+        self.command(session.shard(), Command::Deliver { to: session.clone(), event });
+        Ok(())
+    }
+
+    /// Disconnects a session with notice (rule D-10). Does nothing where there is no session of that id.
+    pub fn disconnect(&self, session: &ClientId) {
+        self.command(session.shard(), Command::Disconnect { session: session.clone() });
+    }
+
+    /// The session of that `clientId`, if there is one.
+    pub fn session(&self, id: &str) -> Option<Session> {
+        self.0.sessions.get(id).map(|facts| Session::new(facts, self.clone()))
+    }
+
+    /// All sessions at this moment, in no particular order. Costs time and memory for each.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.0.sessions.list().into_iter().map(|facts| Session::new(facts, self.clone())).collect()
+    }
+
+    /// How many sessions there are.
+    pub fn session_count(&self) -> usize {
+        self.0.sessions.len()
+    }
+
+    /// As [`ServerBuilder::on_message`], on a server that runs already: messages that arrive from now on are seen.
+    ///
+    /// # Errors
+    /// [`BuildError::Channel`] where `pattern` is no channel.
+    pub fn on_message<F, R>(&self, pattern: &str, listener: F) -> Result<(), BuildError>
+    where
+        F: Fn(Incoming) -> R + Send + Sync + 'static,
+        R: Future<Output: Into<Outcome>> + Send + 'static,
+    {
+        let channel = crate::builder::pattern(pattern, &self.0.config)?;
+        let listener: Listener<Incoming, Outcome> = crate::builder::message_listener(listener);
+        self.0.registry.change(|table| table.messages.entry(channel).or_default().push(listener));
+        Ok(())
+    }
+
+    /// Stops the server: held connects are answered, WebSockets are closed with 1001, sessions end. Returns when all
+    /// connections are done, or after `deadline`.
+    ///
+    /// Whether it accepts connections is its listener's business: see [`Listener`](crate::Listener), which calls this.
+    pub async fn shutdown(&self, deadline: Duration) {
+        if !self.0.stopping.swap(true, Ordering::AcqRel) {
+            for shard in &self.0.shards {
+                shard.stop(self);
+            }
+        }
+        if tokio::time::timeout(deadline, self.quiet()).await.is_err() {
+            tracing::warn!(links = self.0.links.load(Ordering::Relaxed), "connections are open still at the deadline");
+        }
+    }
+}
+
+/// # Transports
+impl Server {
+    /// The limits that an envelope on `transport` is decoded with.
+    pub fn limits(&self, transport: Transport) -> Limits {
+        let mut limits = self.0.limits;
+        limits.bytes_max = self.0.config.transport(transport).max_message_size;
+        limits
+    }
+
+    /// Whether the server stops: whatever begins now is to be refused.
+    pub fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
+
+    /// Whether any hook could ask what request a message came with. Where not, connections need no [`Context`].
+    pub fn wants_context(&self) -> bool {
+        self.0.registry.table().wants_context()
+    }
+
+    /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits
+    /// beforehand while the links between shards are full.
+    pub async fn exchange(&self, facts: LinkFacts, context: Option<Arc<Context>>, batch: Batch) -> Link {
+        self.room().await;
+        let shard = self.route(&facts, &batch);
+        Link::exchange(self.clone(), shard, facts, context, batch)
+    }
+
+    /// Begins a connection that carries any number of envelopes: a WebSocket.
+    pub fn connect(&self, facts: LinkFacts, context: Option<Arc<Context>>) -> Link {
+        let shard = self.any_shard();
+        Link::connect(self.clone(), shard, facts, context)
+    }
+}
+
+impl Server {
+    pub(crate) fn start(config: Config, limits: Limits, table: Table) -> Result<Self, BuildError> {
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
+        let config = Arc::new(config);
+        let registry = Arc::new(Registry::new(table));
+        let clock = Clock::start();
+        let epoch = clock::unix_time();
+        let shards = (0..config.shards)
+            .map(|index| {
+                let shard = ShardId(index);
+                let ids = Box::new(RandomIds::new()?);
+                let hooks = Box::new(EngineHooks(Arc::clone(&registry)));
+                let engine = bayeux_core::Engine::new(Arc::clone(&config), shard, ids, hooks, clock.now(), epoch);
+                Ok(Shard::new(shard, engine))
+            })
+            .collect::<Result<Box<[_]>, BuildError>>()?;
+        let server = Self(Arc::new(Inner {
+            config,
+            limits,
+            clock,
+            runtime,
+            shards,
+            sessions: SessionMap::new(),
+            registry,
+            next_connection: AtomicU64::new(0),
+            next_shard: AtomicUsize::new(0),
+            links: AtomicUsize::new(0),
+            quiet: Notify::new(),
+            stopping: AtomicBool::new(false),
+        }));
+        for shard in &server.0.shards {
+            shard.start(&server);
+        }
+        Ok(server)
+    }
+
+    /// Carries out a command in `shard`; within a hook, together with its verdict.
+    pub(crate) fn command(&self, shard: ShardId, command: Command) {
+        if let Err(command) = effects::defer(command) {
+            self.command_now(shard, command);
+        }
+    }
+
+    pub(crate) fn command_now(&self, shard: ShardId, command: Command) {
+        // An id that somebody made up may name a shard that is not there.
+        if let Some(shard) = self.0.shards.get(usize::from(shard.0)) {
+            shard.turn(self, |state, now| state.handle(now, Input::Command(command)));
+        }
+    }
+
+    /// Waits until the links between shards have room for what an input may cause.
+    pub(crate) async fn room(&self) {
+        if self.0.shards.len() > 1 {
+            for shard in &self.0.shards {
+                shard.inbox().room().await;
+            }
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.0.shards.len() == 1 || self.0.shards.iter().all(|shard| shard.inbox().has_room())
+    }
+
+    /// The shard for the envelope of an HTTP exchange (rule TH-10): a handshake goes where its browser's sessions are,
+    /// so that the limit of rule TH-30 counts them; all else where the session of the first message is.
+    fn route(&self, facts: &LinkFacts, batch: &Batch) -> ShardId {
+        let shards = self.0.config.shards;
+        if shards == 1 {
+            return ShardId(0);
+        }
+        let named = self.shard_of_first(batch);
+        let browser = || facts.browser.as_ref().map(|browser| browser.shard(shards));
+        named.or_else(browser).unwrap_or_else(|| self.any_shard())
+    }
+
+    /// The shard of the session that an envelope names; `None` for a handshake and for ids that are not ours.
+    pub(crate) fn shard_of_first(&self, batch: &Batch) -> Option<ShardId> {
+        let first = batch.messages.first()?;
+        if first.channel.as_deref() == Some(bayeux_proto::meta::HANDSHAKE) {
+            return None;
+        }
+        let shard = ClientId::shard_of(first.client_id.as_deref()?)?;
+        (shard.0 < self.0.config.shards).then_some(shard)
+    }
+
+    fn any_shard(&self) -> ShardId {
+        let next = self.0.next_shard.fetch_add(1, Ordering::Relaxed);
+        ShardId((next % self.0.shards.len()) as u16)
+    }
+
+    pub(crate) fn next_connection(&self) -> ConnectionKey {
+        ConnectionKey(self.0.next_connection.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn channel_name(&self, channel: &str) -> Result<ChannelName, SendError> {
+        Ok(ChannelName::parse(&ByteString::from(channel), &self.0.config.channels)?)
+    }
+
+    pub(crate) fn shard(&self, shard: ShardId) -> &Shard {
+        &self.0.shards[usize::from(shard.0)]
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.0
+    }
+
+    pub(crate) fn from_inner(inner: Arc<Inner>) -> Self {
+        Self(inner)
+    }
+
+    pub(crate) fn registry(&self) -> &Registry {
+        &self.0.registry
+    }
+
+    pub(crate) fn sessions_by_id(&self) -> &SessionMap {
+        &self.0.sessions
+    }
+
+    pub(crate) fn link_opened(&self) {
+        self.0.links.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn link_closed(&self) {
+        if self.0.links.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.quiet.notify_waiters();
+        }
+    }
+
+    async fn quiet(&self) {
+        loop {
+            let mut quiet = std::pin::pin!(self.0.quiet.notified());
+            quiet.as_mut().enable();
+            if self.0.links.load(Ordering::Acquire) == 0 {
+                return;
+            }
+            quiet.await;
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Lets the shards' tasks see that the server is gone.
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            shard.wake();
+        }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("shards", &self.0.shards.len())
+            .field("sessions", &self.session_count())
+            .finish_non_exhaustive()
+    }
+}
