@@ -272,6 +272,11 @@ impl Checker {
         Ok(())
     }
 
+    /// Whether a session was added and not removed.
+    pub(crate) fn is_alive(&self, id: &str) -> bool {
+        self.alive.contains(id)
+    }
+
     /// Whether the lane of `conn` waits for a decision.
     pub(crate) fn is_parked(&self, conn: ConnectionKey) -> bool {
         self.parked.get(&conn).is_some_and(|&count| count > 0)

@@ -249,6 +249,11 @@ impl World {
         self.sessions.get(text)
     }
 
+    /// Whether the id `text` is that of a live session.
+    pub fn is_alive(&self, text: &str) -> bool {
+        self.checker.is_alive(text)
+    }
+
     /// What happened since the last call, in order. The first call begins the record.
     pub fn take_happenings(&mut self) -> Vec<(Time, Happening)> {
         self.happenings.replace(Vec::new()).unwrap_or_default()

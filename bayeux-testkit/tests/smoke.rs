@@ -10,15 +10,18 @@
 //! BAYEUX_SEED=17 cargo test -p bayeux-testkit --test smoke
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use bayeux_core::{Answer, Budget, ChannelSetting, Command, Overflow, Points, SessionSetting, Transport, Verdict};
 use bayeux_testkit::{
-    Client, Http, Options, Outcome, Random, Request, Via, World, Writes, channel, event, pattern,
+    Client, Happening, Http, Options, Outcome, Random, Request, SocketKey, Via, World, Writes, channel, event, pattern,
 };
 use serde_json::{Value, json};
+
+/// Steps of a run: enough for sessions to live, move and end, few enough for many seeds.
+const STEPS: usize = 300;
 
 /// Seeds that every run of the tests repeats. Fresh ones are for runs of their own.
 const SEEDS: std::ops::Range<u64> = 0..40;
@@ -40,7 +43,7 @@ fn random_clients_leave_nothing_behind() {
 
 fn run(seed: u64) {
     let mut simulation = Simulation::new(seed);
-    for _ in 0..200 {
+    for _ in 0..STEPS {
         simulation.step();
         simulation.check_deliveries();
     }
@@ -51,11 +54,14 @@ struct Simulation {
     world: World,
     random: Random,
     clients: Vec<Simulated>,
-    published: u64,
-    /// Receiver and publisher with channel: the last number seen.
-    last_seen: BTreeMap<(usize, String), u64>,
-    /// How many events of each client were checked, by where they were received.
-    checked: Vec<usize>,
+    /// The WebSocket that each message was published on, by the number in it; `None` over HTTP.
+    published: Vec<Option<SocketKey>>,
+    /// The session whose events each WebSocket receives.
+    sessions: BTreeMap<SocketKey, String>,
+    /// Sessions and the numbers that they received.
+    received: BTreeSet<(String, usize)>,
+    /// The last number on a receiving WebSocket, by publishing WebSocket and channel.
+    last: BTreeMap<(SocketKey, SocketKey, String), usize>,
 }
 
 struct Simulated {
@@ -92,10 +98,10 @@ impl Simulation {
         let overflow = *random.choose(&[Overflow::RemoveSession, Overflow::DropNewest, Overflow::DropOldest]);
         let deliver_only = random.percent(20);
         let during_handshake = random.percent(30);
-        let max_processing = random.percent(20).then_some(Duration::from_secs(8));
+        let max_processing = random.percent(20).then_some(Duration::from_secs(15));
         config.each_transport(|transport| {
-            transport.timeout = Duration::from_secs(5);
-            transport.max_interval = Duration::from_secs(4);
+            transport.timeout = Duration::from_secs(10);
+            transport.max_interval = Duration::from_secs(8);
             transport.max_lazy_timeout = Duration::from_secs(1);
             transport.meta_connect_deliver_only = deliver_only;
             transport.allow_message_delivery_during_handshake = during_handshake;
@@ -111,7 +117,24 @@ impl Simulation {
         let clients: Vec<_> = (0..count)
             .map(|_| Simulated { client: Self::link(&mut world, &mut random, None), lives: Vec::new(), pending: None })
             .collect();
-        Self { world, random, checked: vec![0; count], clients, published: 0, last_seen: BTreeMap::new() }
+        world.take_happenings();
+        let mut simulation = Self {
+            world,
+            random,
+            clients,
+            published: Vec::new(),
+            sessions: BTreeMap::new(),
+            received: BTreeSet::new(),
+            last: BTreeMap::new(),
+        };
+        for at in 0..count {
+            simulation.handshake(at);
+            simulation.world.advance(Duration::from_millis(100));
+            simulation.learn(at);
+            let names: Vec<_> = (0..2).map(|_| *simulation.random.choose(&PATTERNS)).collect();
+            simulation.send(at, json!({"channel": "/meta/subscribe", "subscription": names}));
+        }
+        simulation
     }
 
     /// Hooks that answer now, later, or no.
@@ -154,9 +177,15 @@ impl Simulation {
 
     fn step(&mut self) {
         let at = self.random.below(self.clients.len());
+        self.learn(at);
+        let alive = self.world.is_alive(self.clients[at].client.id());
+        if !alive && self.clients[at].pending.is_none() && self.random.percent(80) {
+            self.handshake(at);
+            return;
+        }
         match self.random.below(100) {
-            0..12 => self.handshake(at),
-            12..30 => {
+            0..2 => self.handshake(at),
+            2..26 => {
                 let advice = match self.random.below(4) {
                     0 => json!({"timeout": 0}),
                     1 => json!({"timeout": self.random.below(4_000), "interval": self.random.below(2_000)}),
@@ -164,7 +193,7 @@ impl Simulation {
                 };
                 self.send(at, json!({"channel": "/meta/connect", "advice": advice}));
             }
-            30..40 => {
+            26..40 => {
                 let name = *self.random.choose(&PATTERNS);
                 self.send(at, json!({"channel": "/meta/subscribe", "subscription": name}));
             }
@@ -186,10 +215,9 @@ impl Simulation {
             75..79 => self.break_something(at),
             79..85 => self.application(at),
             85..88 => self.answer(),
-            88..90 => self.world.oversleep(Duration::from_millis(self.random.below(3_000) as u64)),
-            _ => self.world.advance(Duration::from_millis(self.random.below(1_500) as u64)),
+            88..90 => self.world.oversleep(Duration::from_millis(self.random.below(1_500) as u64)),
+            _ => self.world.advance(Duration::from_millis(self.random.below(800) as u64)),
         }
-        self.learn(at);
     }
 
     fn send(&mut self, at: usize, message: Value) {
@@ -197,9 +225,10 @@ impl Simulation {
     }
 
     fn publication(&mut self, at: usize) -> Value {
-        self.published += 1;
         let name = *self.random.choose(&CHANNELS);
-        json!({"channel": name, "data": {"from": at, "n": self.published}})
+        let via = self.clients[at].client.via();
+        self.published.push(if let Via::Socket(socket) = via { Some(socket) } else { None });
+        json!({"channel": name, "data": {"n": self.published.len() - 1}})
     }
 
     fn handshake(&mut self, at: usize) {
@@ -228,10 +257,12 @@ impl Simulation {
             json!({"channel": "/meta/connect", "advice": 7}),
             json!({"channel": "/a", "clientId": "nobody", "data": 1}),
             json!([{"channel": "/meta/handshake"}, {"channel": "/a", "data": 1}]),
-            json!({"channel": "/a", "clientId": self.clients[0].client.id(), "data": "stolen"}),
             json!([]),
+            json!({"channel": "/a", "clientId": self.clients[0].client.id(), "data": "stolen"}),
         ];
-        let message = self.random.choose(&messages).clone();
+        // An id is no secret to a WebSocket, which would take the session over (rule TW-11).
+        let harmless = messages.len() - usize::from(matches!(self.clients[at].client.via(), Via::Socket(_)));
+        let message = messages[self.random.below(harmless)].clone();
         self.send(at, message);
     }
 
@@ -241,6 +272,9 @@ impl Simulation {
         let link = Self::link(&mut self.world, &mut self.random, Some(other));
         let Simulated { client, lives, pending } = &mut self.clients[at];
         let moved = client.moved(link.via());
+        if let Via::Socket(socket) = moved.via() {
+            self.sessions.insert(socket, moved.id().to_owned());
+        }
         lives.push(std::mem::replace(client, moved));
         *pending = None;
     }
@@ -286,8 +320,8 @@ impl Simulation {
             (7, Some(session)) => Command::Subscribe { session, channel: pattern("/a/**") },
             (8, Some(session)) => Command::Unsubscribe { session, channel: pattern("/a/**") },
             _ => {
-                self.published += 1;
-                let data = json!({"from": "server", "n": self.published});
+                self.published.push(None);
+                let data = json!({"n": self.published.len() - 1});
                 Command::Publish { channel: channel("/a/b"), event: event("/a/b", &data), from: None }
             }
         };
@@ -305,56 +339,43 @@ impl Simulation {
         }
     }
 
-    /// What each client received since the last call: nothing twice, each publisher's messages in order.
-    ///
-    /// Over HTTP, responses on different connections may overtake each other (Q-22), so there only "nothing twice" is
-    /// checked; on one WebSocket, the order as well.
+    /// What came since the last call: no session gets a message twice, and of what one WebSocket published on one channel
+    /// another receives the parts in order. Responses of different exchanges may overtake each other (rule Q-22).
     fn check_deliveries(&mut self) {
-        for at in 0..self.clients.len() {
-            let Simulated { client, lives, .. } = &self.clients[at];
-            let events: Vec<_> = lives.iter().chain([client]).flat_map(|life| life.events(&self.world)).collect();
-            if events.len() == self.checked[at] {
-                continue;
-            }
-            self.checked[at] = events.len();
-            let mut seen = BTreeMap::new();
-            for event in &events {
-                let Some(n) = event["data"]["n"].as_u64() else { continue };
-                if seen.insert((n, client.id().to_owned()), ()).is_some() && lives.is_empty() && !self.shared(at) {
-                    self.world.fail(format_args!("client {at} received {event} twice"));
+        for (_, happening) in self.world.take_happenings() {
+            if let Happening::Frame(socket, frame) = &happening {
+                for message in &frame.messages {
+                    if let Some(id) = message["clientId"].as_str() {
+                        self.sessions.insert(*socket, id.to_owned());
+                    }
+                    let session = self.sessions.get(socket).cloned().unwrap_or_default();
+                    self.check_event(&session, Some(*socket), message);
                 }
             }
-            if let Via::Socket(_) = client.via() {
-                self.check_order(at);
+            if let Happening::Ended(exchange) = &happening
+                && let Outcome::Answered(body) = &self.world.exchange(*exchange).outcome
+            {
+                let (body, request) = (body.clone(), self.world.exchange(*exchange).request.clone());
+                let request: Value = serde_json::from_str(&request).expect("it was sent as JSON");
+                let named = request[0]["clientId"].as_str().or_else(|| body.messages[0]["clientId"].as_str());
+                let session = named.unwrap_or_default().to_owned();
+                for message in &body.messages {
+                    self.check_event(&session, None, message);
+                }
             }
         }
     }
 
-    /// Whether the client had several sessions, which receive a message each.
-    fn shared(&self, at: usize) -> bool {
-        let client = &self.clients[at].client;
-        client.handshakes() > 1
-    }
-
-    fn check_order(&mut self, at: usize) {
-        let client = &self.clients[at].client;
-        if client.handshakes() > 1 {
-            return;
+    fn check_event(&mut self, session: &str, socket: Option<SocketKey>, event: &Value) {
+        let Some(n) = event["data"]["n"].as_u64().map(|n| n as usize) else { return };
+        if !self.received.insert((session.to_owned(), n)) {
+            self.world.fail(format_args!("session {session} received {event} twice"));
         }
-        self.last_seen.retain(|(receiver, _), _| *receiver != at);
-        for event in client.events(&self.world) {
-            let (Some(n), name) = (event["data"]["n"].as_u64(), event["channel"].as_str().unwrap_or_default()) else {
-                continue;
-            };
-            // The same publisher over the same connection: several connections have no order among them.
-            let key = (at, format!("{} {name}", event["data"]["from"]));
-            let last = self.last_seen.insert(key, n).unwrap_or_default();
-            let publisher = event["data"]["from"].as_u64().map(|from| from as usize);
-            let one_connection = publisher.is_none_or(|from| {
-                self.clients[from].lives.is_empty() && matches!(self.clients[from].client.via(), Via::Socket(_))
-            });
-            if last > n && one_connection {
-                self.world.fail(format_args!("client {at}: {event} after {last}"));
+        if let (Some(socket), Some(publisher)) = (socket, self.published[n]) {
+            let channel = event["channel"].as_str().unwrap_or_default().to_owned();
+            let last = self.last.insert((socket, publisher, channel), n);
+            if last.is_some_and(|last| last > n) {
+                self.world.fail(format_args!("session {session} received {event} after {last:?}"));
             }
         }
     }
