@@ -314,6 +314,7 @@ impl Link {
         let connect = reply.channel.as_deref() == Some(meta::CONNECT);
         self.response.push(if handshake && reply.successful { Part::HandshakeReply } else { Part::Reply });
         self.disconnected |= reply.channel.as_deref() == Some(meta::DISCONNECT) && reply.successful;
+        self.disconnected &= !(handshake && reply.successful);
         if reply.successful && reply.error.is_some() {
             return Err(format!("{conn:?}: successful, with an error: {reply:?}"));
         }
