@@ -57,7 +57,9 @@ impl Content {
             Kind::Json => false,
             // No JSON text begins with an `m`.
             Kind::Plain => body.starts_with(b"message="),
-            Kind::Form => true,
+            // `curl -d` calls anything a form, and CometD reads JSON whatever it is called (rule N-6). No field that
+            // counts begins like a JSON text.
+            Kind::Form => !matches!(body.trim_ascii_start().first(), Some(b'[' | b'{')),
         }
     }
 
@@ -159,6 +161,7 @@ mod tests {
     #[test]
     fn form_is_told_from_json() {
         assert!(content("application/x-www-form-urlencoded;charset=UTF-8").unwrap().is_form(b"message=[]"));
+        assert!(!content("application/x-www-form-urlencoded").unwrap().is_form(b" [{}]"), "N-6");
         assert!(content("text/plain").unwrap().is_form(b"message=[]"));
         assert!(!content("text/plain").unwrap().is_form(b"[]"));
         assert!(!content("application/bayeux+json").unwrap().is_form(b"message=[]"));
