@@ -322,8 +322,7 @@ impl Link {
             return Ok(());
         }
         // A connect over HTTP is never held beside others, so there the order is total (rule K-16).
-        let mut candidates =
-            self.owed.iter().enumerate().filter(|(_, owed)| self.http || owed.is_connect() == connect);
+        let mut candidates = self.owed.iter().enumerate().filter(|(_, owed)| self.http || owed.is_connect() == connect);
         // Of two connects over WebSocket the older one may never be answered (rule K-21).
         let found = if connect && !self.http {
             candidates.find(|(_, owed)| owed.matches(reply)).map(|(at, _)| at)

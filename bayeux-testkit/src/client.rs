@@ -127,10 +127,8 @@ impl Client {
     /// Handshakes; the reply. The client goes on with the new session.
     pub fn handshake(&mut self, world: &mut World) -> Value {
         let types = json!(["websocket", "long-polling", "callback-polling"]);
-        let reply = self.ask(
-            world,
-            json!({"channel": meta::HANDSHAKE, "version": "1.0", "supportedConnectionTypes": types}),
-        );
+        let reply =
+            self.ask(world, json!({"channel": meta::HANDSHAKE, "version": "1.0", "supportedConnectionTypes": types}));
         if let Some(id) = reply["clientId"].as_str() {
             id.clone_into(&mut self.id);
         }
@@ -243,9 +241,12 @@ impl Client {
     /// The events received so far, in order of arrival, those of WebSocket frames that were taken excepted.
     pub fn events(&self, world: &World) -> Vec<Value> {
         match self.via {
-            Via::Socket(socket) => {
-                world.socket(socket).frames.iter().flat_map(|frame| frame.events().cloned().collect::<Vec<_>>()).collect()
-            }
+            Via::Socket(socket) => world
+                .socket(socket)
+                .frames
+                .iter()
+                .flat_map(|frame| frame.events().cloned().collect::<Vec<_>>())
+                .collect(),
             Via::Http(..) => {
                 let mut answered: Vec<_> = self
                     .exchanges

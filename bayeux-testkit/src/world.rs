@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bayeux_core::{BrowserId, Transport};
 use bayeux_core::{
     Budget, ClientId, CloseReason, Command, Config, ConnectionKey, Decision, Drained, Engine, Forward, Input,
     LinkFacts, Notice, Output, Question, ShardId, Time, UnixTime, Verdict,
 };
-use bayeux_core::{BrowserId, Transport};
 use bayeux_proto::{Batch, Limits, Outgoing, decode, encode, frames, meta};
 use bytes::Bytes;
 
@@ -777,7 +777,9 @@ impl World {
                     CloseReason::SessionRemoved => (1000, "Destroy"),
                     CloseReason::Lingered => (1000, "lingered"),
                     CloseReason::Stopping => (1001, "stopping"),
-                    CloseReason::ConnectReplaced | _ => self.fail(format_args!("a WebSocket was closed for {reason:?}")),
+                    CloseReason::ConnectReplaced | _ => {
+                        self.fail(format_args!("a WebSocket was closed for {reason:?}"))
+                    }
                 };
                 self.end_socket(key, Ended::ByServer { code, reason });
             }

@@ -57,9 +57,8 @@ fn channels_are_limited() {
         options.config.max_channels = 8;
         let mut world = World::new(options);
         let mut alice = Client::websocket(&mut world).connected(&mut world);
-        let refused = (0..100)
-            .filter(|n| alice.publish(&mut world, &format!("/c/{n}"), json!(1))["successful"] == false)
-            .count();
+        let refused =
+            (0..100).filter(|n| alice.publish(&mut world, &format!("/c/{n}"), json!(1))["successful"] == false).count();
         assert!(refused > 50, "{shards} shards: only {refused} refused");
         // They are swept, and there is room again.
         world.advance(Duration::from_secs(5));

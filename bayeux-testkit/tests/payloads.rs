@@ -12,7 +12,8 @@ const SHARDS: [u16; 3] = [1, 2, 4];
 
 #[test]
 fn payload_text_is_untouched() {
-    let data = r#"{"z":1.0,"a":12345678901234567890123,"e":1.0E+300,"u":"\u00e9\/é","dup":1,"dup":2,"n":null,"deep":[[[]]]}"#;
+    let data =
+        r#"{"z":1.0,"a":12345678901234567890123,"e":1.0E+300,"u":"\u00e9\/é","dup":1,"dup":2,"n":null,"deep":[[[]]]}"#;
     for shards in SHARDS {
         let mut world = World::new(Options::shards(shards));
         let mut bob = Client::websocket(&mut world).connected(&mut world);

@@ -29,7 +29,8 @@ fn client_ids_are_long_alphanumeric_and_unique() {
 #[test]
 fn odd_cookie_is_replaced() {
     for shards in SHARDS {
-        for (cookie, ours) in [("a b", false), ("", false), ("<x>", false), (&*"a".repeat(129), false), ("4f1k", true)] {
+        for (cookie, ours) in [("a b", false), ("", false), ("<x>", false), (&*"a".repeat(129), false), ("4f1k", true)]
+        {
             let mut world = World::new(Options::shards(shards));
             let browser = world.browser();
             world.set_cookie(browser, Some(cookie));
@@ -91,9 +92,8 @@ fn every_removal_has_its_reason() {
         let reasons: Vec<_> = world
             .take_notices()
             .into_iter()
-            .filter_map(|notice| match notice {
-                Notice::SessionRemoved { session, reason } => Some((session, reason)),
-                _ => None,
+            .filter_map(|notice| {
+                if let Notice::SessionRemoved { session, reason } = notice { Some((session, reason)) } else { None }
             })
             .collect();
         let expected = [
@@ -137,7 +137,9 @@ fn application_subscribes_without_policy() {
     for shards in SHARDS {
         let mut world = World::new(Options::shards(shards));
         let mut alice = Client::websocket(&mut world).connected(&mut world);
-        world.hooks().always(bayeux_core::Points::SUBSCRIBE.with(bayeux_core::Points::CREATE), bayeux_core::Verdict::deny());
+        world
+            .hooks()
+            .always(bayeux_core::Points::SUBSCRIBE.with(bayeux_core::Points::CREATE), bayeux_core::Verdict::deny());
         let session = alice.session(&world);
         for name in ["/foo", "/meta/connect", "/service/x", "/bar/*"] {
             let channel = bayeux_testkit::pattern(name);
@@ -235,5 +237,46 @@ fn closing_a_websocket_during_a_hold_lets_its_session_expire() {
         assert_eq!(world.session_count(), 1, "there is time to come back");
         world.advance(Duration::from_secs(25));
         assert_eq!(world.session_count(), 0);
+    }
+}
+
+/// L-43, L-46: a hold that a takeover cancels must not keep its session alive for ever: the new connection sent something
+/// that is no connect, and falls silent.
+#[test]
+fn session_taken_over_without_connect_expires() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        for mut alice in [Client::websocket(&mut world), Client::long_polling(&mut world)] {
+            alice = alice.connected(&mut world);
+            alice.connect(&mut world);
+            let socket = world.open_socket();
+            let mut moved = alice.moved(Via::Socket(socket));
+            assert_eq!(moved.publish(&mut world, "/foo", json!(1))["successful"], true);
+            world.advance(Duration::from_secs(9));
+            assert!(world.is_alive(alice.id()), "there is time for a connect");
+            world.advance(Duration::from_secs(32));
+            assert!(!world.is_alive(alice.id()), "{shards} shards, {:?}", alice.via());
+        }
+    }
+}
+
+/// The same where the first connection closed before.
+#[test]
+fn session_taken_over_after_a_close_expires() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        for held in [true, false] {
+            let mut alice = Client::websocket(&mut world).connected(&mut world);
+            if held {
+                alice.connect(&mut world);
+            }
+            world.cut(alice.socket());
+            let socket = world.open_socket();
+            let mut moved = alice.moved(Via::Socket(socket));
+            assert_eq!(moved.publish(&mut world, "/foo", json!(1))["successful"], true);
+            world.cut(socket);
+            world.advance(Duration::from_secs(41));
+            assert!(!world.is_alive(alice.id()), "{shards} shards, held: {held}");
+        }
     }
 }

@@ -29,10 +29,14 @@ fn arrive(world: &mut World) {
 }
 
 fn channel_notices(world: &mut World) -> Vec<String> {
-    let name = |notice| match notice {
-        Notice::ChannelAdded { channel } => Some(format!("+{}", channel.as_str())),
-        Notice::ChannelRemoved { channel } => Some(format!("-{}", channel.as_str())),
-        _ => None,
+    let name = |notice| {
+        if let Notice::ChannelAdded { channel } = notice {
+            Some(format!("+{}", channel.as_str()))
+        } else if let Notice::ChannelRemoved { channel } = notice {
+            Some(format!("-{}", channel.as_str()))
+        } else {
+            None
+        }
     };
     world.take_notices().into_iter().filter_map(name).collect()
 }
@@ -373,7 +377,8 @@ fn server_publishes_from_any_shard() {
             client.subscribe(&mut world, "/foo");
         }
         for shard in 0..shards {
-            let command = Command::Publish { channel: channel("/foo"), event: event("/foo", &json!(shard)), from: None };
+            let command =
+                Command::Publish { channel: channel("/foo"), event: event("/foo", &json!(shard)), from: None };
             world.command_at(ShardId(shard), command);
         }
         for client in &clients {

@@ -283,7 +283,11 @@ impl Simulation {
         let noticed = self.random.percent(60);
         match self.clients[at].client.via() {
             Via::Socket(socket) => {
-                if noticed { self.world.cut(socket) } else { self.world.cut_unnoticed(socket) }
+                if noticed {
+                    self.world.cut(socket)
+                } else {
+                    self.world.cut_unnoticed(socket)
+                }
                 self.take_over(at);
             }
             Via::Http(..) => {

@@ -181,10 +181,9 @@ fn broken_poll_loses_only_what_was_being_written() {
         finish(&mut world, &request);
         let id = alice.reply(&world, &request).expect("an answer")["clientId"].clone();
         let mut alice = alice.with_id(id.as_str().unwrap_or_default());
-        for message in [
-            json!({"channel": "/meta/connect"}),
-            json!({"channel": "/meta/subscribe", "subscription": "/foo"}),
-        ] {
+        for message in
+            [json!({"channel": "/meta/connect"}), json!({"channel": "/meta/subscribe", "subscription": "/foo"})]
+        {
             let request = alice.send(&mut world, message);
             finish(&mut world, &request);
         }

@@ -454,7 +454,11 @@ impl Runner {
     /// The name of the last session that the client `name` made.
     fn last_session_of(&self, name: &str) -> String {
         let own = |known: &str| known == name || known.strip_prefix(name).is_some_and(|rest| rest.starts_with('#'));
-        self.names.iter().rev().find(|(_, known)| own(known)).map_or_else(|| name.to_owned(), |(_, known)| known.clone())
+        self.names
+            .iter()
+            .rev()
+            .find(|(_, known)| own(known))
+            .map_or_else(|| name.to_owned(), |(_, known)| known.clone())
     }
 
     /// What happened since the last call, as lines.
@@ -540,13 +544,14 @@ impl Runner {
     fn learn_names(&mut self, happenings: &[(Time, Happening)]) {
         for (_, happening) in happenings {
             let (who, messages) = match happening {
-                Happening::Ended(key) => match (self.exchanges.get(key), &self.world.as_ref().map(|w| w.exchange(*key)))
-                {
-                    (Some(&who), Some(exchange)) if exchange.status() == Some(200) => {
-                        (who, exchange.messages().to_vec())
+                Happening::Ended(key) => {
+                    match (self.exchanges.get(key), &self.world.as_ref().map(|w| w.exchange(*key))) {
+                        (Some(&who), Some(exchange)) if exchange.status() == Some(200) => {
+                            (who, exchange.messages().to_vec())
+                        }
+                        _ => continue,
                     }
-                    _ => continue,
-                },
+                }
                 Happening::Frame(key, envelope) => (self.sockets[key], envelope.messages.clone()),
                 Happening::Closed(_) | Happening::Asked(_) | Happening::Retired(_) | Happening::Notice(_) => continue,
             };
@@ -594,7 +599,9 @@ fn channel_of(question: &Question) -> &str {
         Point::Create(channel) | Point::Subscribe(channel) => channel.as_str(),
         Point::Subscribed(channel) | Point::Unsubscribed(channel) => channel.as_str(),
         Point::Publish(channel) | Point::Listen(channel) => channel.as_str(),
-        Point::Incoming | Point::Handshake | Point::Handshaken | _ => question.message.channel.as_deref().unwrap_or_default(),
+        Point::Incoming | Point::Handshake | Point::Handshaken | _ => {
+            question.message.channel.as_deref().unwrap_or_default()
+        }
     }
 }
 
@@ -621,8 +628,9 @@ fn notice_line(notice: &Notice) -> Option<String> {
         Notice::ChannelAdded { channel } => format!("server: channel {} added", channel.as_str()),
         Notice::ChannelRemoved { channel } => format!("server: channel {} removed", channel.as_str()),
         Notice::Suspended { session, timeout } => format!("server: {session} is held for {timeout:?}"),
-        Notice::Resumed { session, timed_out: true } => format!("server: {session} is resumed by timeout"),
-        Notice::Resumed { session, timed_out: false } => format!("server: {session} is resumed"),
+        Notice::Resumed { session, timed_out } => {
+            format!("server: {session} is resumed{}", if *timed_out { " by timeout" } else { "" })
+        }
         Notice::Overflowed { session, messages } => format!("server: {session} lost {messages} messages"),
         // Sessions appear with their handshake reply, expired questions with their retirement.
         Notice::SessionAdded { .. } | Notice::DecisionExpired { .. } => return None,
