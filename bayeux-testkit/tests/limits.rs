@@ -150,3 +150,31 @@ fn floors_of_the_defaults() {
     let too_deep = "/s".repeat(1_000);
     assert_eq!(alice.publish(&mut world, &too_deep, json!(1))["error"], "405::channel_invalid");
 }
+
+/// T-8: who does not read its answers is not read any more; once it reads, everything goes on.
+#[test]
+fn client_that_does_not_read_its_replies_is_not_read() {
+    for shards in SHARDS {
+        let mut options = Options::shards(shards);
+        options.writes = bayeux_testkit::Writes::Manual;
+        let mut world = World::new(options);
+        let socket = world.open_socket();
+        let mut alice = Client::over(bayeux_testkit::Via::Socket(socket));
+        for n in 0..20_000 {
+            alice.send(&mut world, json!({"channel": "/foo", "clientId": "nobody", "data": n}));
+            if !world.wants_input(socket) {
+                break;
+            }
+        }
+        assert!(!world.wants_input(socket), "twenty thousand replies wait");
+        let (text, ids) = alice.fill(json!({"channel": "/foo", "clientId": "nobody", "data": "last"}));
+        world.send(socket, &text);
+        assert_eq!(world.socket(socket).unread(), 1);
+        while world.is_writing(socket) {
+            world.written(socket);
+        }
+        assert!(world.wants_input(socket));
+        let last = world.socket(socket).messages().last().cloned().expect("replies");
+        assert_eq!(last["id"], *ids[0]);
+    }
+}
