@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
-use bayeux_core::{Answer, Budget, ChannelSetting, Command, Overflow, Points, SessionSetting, Transport, Verdict};
+use bayeux_core::{
+    Answer, Budget, ChannelSetting, Command, Edit, Overflow, Points, SessionSetting, Transport, Verdict,
+};
 use bayeux_testkit::{
     Client, Happening, Http, Options, Outcome, Random, Request, SocketKey, Via, World, Writes, channel, event, pattern,
 };
@@ -142,7 +144,16 @@ impl Simulation {
         if random.percent(50) {
             return;
         }
-        let points = [Points::HANDSHAKE, Points::CREATE, Points::SUBSCRIBE, Points::PUBLISH, Points::LISTEN];
+        if random.percent(20) {
+            let mut own = Random::new(random.next_u64());
+            world.hooks().on_outgoing(move |_, _, event| match own.below(10) {
+                0 => Edit::Drop,
+                1 => Edit::Replace(event.clone()),
+                _ => Edit::Keep,
+            });
+        }
+        let points =
+            [Points::INCOMING, Points::HANDSHAKE, Points::CREATE, Points::SUBSCRIBE, Points::PUBLISH, Points::LISTEN];
         let points = points.into_iter().chain([Points::HANDSHAKEN, Points::SUBSCRIBED, Points::UNSUBSCRIBED]);
         let mut own = random.clone();
         for point in points.filter(|_| random.percent(40)) {
@@ -206,7 +217,16 @@ impl Simulation {
                 self.send(at, message);
             }
             62..66 => {
-                let batch: Vec<_> = (0..1 + self.random.below(4)).map(|_| self.publication(at)).collect();
+                let mut batch: Vec<_> = (0..1 + self.random.below(4)).map(|_| self.publication(at)).collect();
+                if self.random.percent(40) {
+                    let others = [
+                        json!({"channel": "/meta/connect"}),
+                        json!({"channel": "/meta/subscribe", "subscription": *self.random.choose(&PATTERNS)}),
+                        json!({"channel": "/meta/disconnect"}),
+                    ];
+                    let other = self.random.choose(&others).clone();
+                    batch.insert(self.random.below(batch.len() + 1), other);
+                }
                 self.send(at, Value::Array(batch));
             }
             66..68 => self.send(at, json!({"channel": "/meta/disconnect"})),
@@ -302,7 +322,7 @@ impl Simulation {
     fn application(&mut self, at: usize) {
         let session = self.world.session(self.clients[at].client.id()).cloned();
         let name = *self.random.choose(&["/a", "/b", "/a/b", "/d/**"]);
-        let command = match (self.random.below(12), session) {
+        let command = match (self.random.below(14), session) {
             (0, Some(to)) => Command::Deliver { to, event: event("/private", &json!("psst")) },
             (1, Some(session)) => Command::Disconnect { session },
             (2, Some(session)) => Command::Remove { session },
@@ -321,6 +341,19 @@ impl Simulation {
                 let lazy = self.random.percent(50);
                 Command::SetChannel { channel: pattern(name), setting: ChannelSetting::Lazy(lazy) }
             }
+            (12, Some(session)) => {
+                let time = Some(Duration::from_millis(self.random.below(3_000) as u64));
+                let settings = [
+                    SessionSetting::Interval(time),
+                    SessionSetting::MaxInterval(time),
+                    SessionSetting::MaxLazyTimeout(time),
+                    SessionSetting::BroadcastToPublisher(self.random.percent(50)),
+                    SessionSetting::MetaConnectDeliverOnly(self.random.percent(50)),
+                    SessionSetting::Timeout(None),
+                ];
+                Command::SetSession { session, setting: *self.random.choose(&settings) }
+            }
+            (13, _) => Command::CreateChannel { channel: pattern(name) },
             (7, Some(session)) => Command::Subscribe { session, channel: pattern("/a/**") },
             (8, Some(session)) => Command::Unsubscribe { session, channel: pattern("/a/**") },
             _ => {
@@ -384,14 +417,57 @@ impl Simulation {
         }
     }
 
+    /// Whatever happened before, new sessions reach each other through the same channels, each message once.
+    fn talk_again(&mut self) {
+        let mut clients: Vec<_> = (0..4).map(|at| self.newcomer(at % 2 == 0)).collect();
+        for name in ["/a/b", "/d/e/f", "/new"] {
+            for publisher in 0..clients.len() {
+                self.published.push(None);
+                let n = self.published.len() - 1;
+                clients[publisher].send(&mut self.world, json!({"channel": name, "data": {"n": n}}));
+                // Longer than lazy messages wait, so that a queue of four is enough.
+                self.world.advance(Duration::from_secs(2));
+                for (at, client) in clients.iter_mut().enumerate() {
+                    client.send(&mut self.world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+                    self.world.advance(Duration::from_millis(200));
+                    let got = client.data(&self.world).iter().filter(|data| data["n"] == n).count();
+                    if got != 1 {
+                        self.world.fail(format_args!("newcomer {at} received {n} on {name} {got} times"));
+                    }
+                }
+            }
+        }
+        self.check_deliveries();
+        for mut client in clients {
+            client.send(&mut self.world, json!({"channel": "/meta/disconnect"}));
+        }
+    }
+
+    fn newcomer(&mut self, websocket: bool) -> Client {
+        let world = &mut self.world;
+        let mut client = if websocket { Client::websocket(world) } else { Client::long_polling(world) };
+        let request = client.send(world, json!({"channel": "/meta/handshake"}));
+        world.advance(Duration::from_millis(200));
+        let Some(reply) = client.reply(world, &request) else { world.fail("no reply to a handshake") };
+        client.set_id(reply["clientId"].as_str().unwrap_or_default());
+        let names = ["/a/b", "/d/**", "/new", "/**"];
+        let request = client.send(world, json!({"channel": "/meta/subscribe", "subscription": names}));
+        world.advance(Duration::from_millis(500));
+        if client.reply(world, &request).is_none_or(|reply| reply["successful"] == false) {
+            world.fail(format_args!("newcomer cannot subscribe: {:?}", client.reply(world, &request)));
+        }
+        client
+    }
+
     /// Phase two: no more requests; what is open is answered, what is silent expires.
     fn calm_down(&mut self) {
         self.world.hooks().forget();
         while !self.world.questions().is_empty() {
             self.world.answer(0, Verdict::allow());
         }
-        self.world.advance(Duration::from_secs(2));
+        self.world.advance(Duration::from_secs(5));
         self.check_deliveries();
+        self.talk_again();
         // The longest a session may live: a hold, the interval a client asked for, maxInterval, maxProcessing.
         self.world.advance(Duration::from_secs(60));
         for simulated in &self.clients {
