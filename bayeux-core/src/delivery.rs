@@ -177,6 +177,8 @@ impl Engine {
         }
         if session.held.as_ref().is_some_and(|held| held.conn != conn) {
             self.drop_held(key);
+            // Nothing else would: that connect is never answered.
+            self.start_expiry(key, None);
         }
         self.set_target(key, Some(conn));
         let Some(session) = self.sessions.get(key) else { return };

@@ -240,10 +240,15 @@ impl Engine {
         if batch.messages.len() > 1 && batch.messages.iter().any(|message| is_meta(message, meta::HANDSHAKE)) {
             // Looked for before anything is processed, so that the whole has no effect (rule Z-1).
             self.close(key, CloseReason::HandshakeInBatch);
+            lane.inbox.clear();
             return false;
         }
         lane.alone = batch.messages.len() == 1;
-        lane.session = self.find_session(key, first);
+        if self.conns.get(key).is_some() {
+            lane.session = self.find_session(key, first);
+        } else if is_meta(first, meta::HANDSHAKE) {
+            return false;
+        }
         if let (Some(session), Some(conn)) = (lane.session, self.conns.get_mut(key)) {
             conn.session = Some(session);
             if conn.is_http() && !is_meta(first, meta::CONNECT) {
@@ -379,7 +384,7 @@ impl Engine {
             Step::Publish(channel) => self.after_publish(lane, work, channel, verdict.ruling),
             Step::Listen(channel) => self.after_listen(lane, work, channel, verdict.ruling),
             Step::Handshake(id) => self.after_handshake(lane, work, id, verdict.ruling),
-            Step::Handshaken(session) => self.after_handshaken(lane, work, session),
+            Step::Handshaken(session) => self.after_handshaken(work, session),
             Step::Subscribe(state) => self.after_subscribe(lane, work, state, verdict.ruling),
             Step::Unsubscribe(state) => self.enter_unsubscribe(lane, work, state),
         }
@@ -545,11 +550,12 @@ impl Engine {
         }
     }
 
-    /// The connection of a parked lane has gone. A handshake is pointless then; what else the client sent before it left
-    /// is carried out all the same.
+    /// The connection of a parked lane has gone. To ask about a handshake is pointless then; what else the client sent
+    /// before it left is carried out all the same.
     pub(crate) fn abandon_handshake(&mut self, id: LaneId) {
         if self.waits_with(id, ReplyKind::Handshake) && self.withdraw(id) {
-            self.lanes.parked.remove(&id);
+            // Without its connection it makes no session, and one that it made already expires.
+            self.resume_lane(id, Some(Verdict::allow()));
         }
     }
 

@@ -128,7 +128,7 @@ impl Engine {
         Flow::Ask(Point::Handshaken, Step::Handshaken(session))
     }
 
-    pub(crate) fn after_handshaken(&mut self, lane: &Lane, work: &mut Work, key: SessionKey) -> Flow {
+    pub(crate) fn after_handshaken(&mut self, work: &mut Work, key: SessionKey) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else {
             work.reply.fail(ErrorField::HANDSHAKE_FAILED);
             return Flow::Reply;
@@ -142,10 +142,6 @@ impl Engine {
             messages: 0,
         }));
         work.reply.succeed();
-        if lane.conn.is_none_or(|conn| self.conns.get(conn).is_none()) {
-            // Nobody will write the reply, so nothing else starts the expiry.
-            self.start_expiry(key, None);
-        }
         Flow::Reply
     }
 
@@ -438,6 +434,9 @@ impl Engine {
         let Some(facts) = self.conns.get(conn).map(|conn| &conn.facts) else { return };
         let transport = facts.transport;
         let options = *self.config.transport(transport);
+        if !transport.is_http() {
+            self.take_over(key, conn);
+        }
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.last_message = now;
@@ -448,9 +447,6 @@ impl Engine {
         } else if let Some(at) = session.expire_at {
             // Only ever later, so the timer that is set may fire early and is set anew then.
             session.expire_at = Some(at.max(now + session.effective_max_interval(&options)));
-        }
-        if !transport.is_http() {
-            self.take_over(key, conn);
         }
     }
 }
