@@ -232,6 +232,11 @@ impl World {
         self.engines.iter().map(Engine::session_count).sum()
     }
 
+    /// Channels that the shards know, each shard's counted.
+    pub fn channel_count(&self) -> usize {
+        self.engines.iter().map(Engine::channel_count).sum()
+    }
+
     /// A number that is the same for two runs only if the same things happened in the same order.
     pub fn digest(&self) -> u64 {
         self.trace.digest

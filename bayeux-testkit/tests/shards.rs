@@ -386,3 +386,54 @@ fn server_publishes_from_any_shard() {
         }
     }
 }
+
+/// A-7 against a first subscriber on its way: whatever the order in which home and shard hear of each other, no channel
+/// is kept that nobody uses.
+#[test]
+fn channel_removed_by_the_application_under_a_first_subscriber_leaves_nothing() {
+    for shards in SHARDS {
+        for seed in 0..40 {
+            let mut options = options(shards, Duration::from_millis(50));
+            options.seed = seed;
+            let mut world = World::new(options);
+            let mut alice = Client::websocket(&mut world).connected(&mut world);
+            let mut bob = Client::websocket(&mut world).connected(&mut world);
+            world.command(Command::CreateChannel { channel: pattern("/foo") });
+            arrive(&mut world);
+            alice.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/foo"}));
+            world.advance(Duration::from_millis(seed % 5 * 10));
+            world.command(Command::RemoveChannel { channel: pattern("/foo") });
+            bob.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/foo"}));
+            arrive(&mut world);
+            for client in [&mut alice, &mut bob] {
+                client.send(&mut world, json!({"channel": "/meta/disconnect"}));
+            }
+            arrive(&mut world);
+            world.advance(Duration::from_secs(30));
+            assert_eq!(world.channel_count(), 0, "seed {seed}, {shards} shards");
+        }
+    }
+}
+
+/// the sender that a per-recipient hook sees is the publisher, in every shard.
+#[test]
+fn outgoing_hook_sees_the_sender_in_every_shard() {
+    for shards in SHARDS {
+        let mut world = World::new(options(shards, Duration::ZERO));
+        let mut clients: Vec<_> = (0..4).map(|_| Client::websocket(&mut world).connected(&mut world)).collect();
+        for client in &mut clients {
+            client.subscribe(&mut world, "/foo");
+        }
+        let publisher = clients[0].session(&world);
+        let seen = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let count = seen.clone();
+        world.hooks().on_outgoing(move |_, from, _| {
+            if from == Some(&publisher) {
+                count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+            bayeux_core::Edit::Keep
+        });
+        clients[0].publish(&mut world, "/foo", json!(1));
+        assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 4, "{shards} shards");
+    }
+}

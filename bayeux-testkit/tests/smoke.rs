@@ -484,7 +484,11 @@ impl Simulation {
             self.world.fail(format_args!("{} sessions are left", self.world.session_count()));
         }
         // All that is left to happen is the sweeping of channels, and that ends too.
+        self.world.command(Command::RemoveChannel { channel: pattern("/service/s") });
         self.world.advance(Duration::from_secs(60));
+        if self.world.channel_count() > 0 {
+            self.world.fail(format_args!("{} channels are left", self.world.channel_count()));
+        }
         if let Some(due) = self.world.next_due() {
             self.world.fail(format_args!("something is still due: {due:?}"));
         }

@@ -197,3 +197,73 @@ fn broken_poll_loses_only_what_was_being_written() {
         assert!(world.now() == Time::ZERO);
     }
 }
+
+/// TW-10, H-2, L-2: events of one session that a WebSocket had not written when it was bound to another session never
+/// reach that other session, however it moves on.
+#[test]
+fn events_of_the_old_session_never_reach_the_new_one() {
+    for shards in SHARDS {
+        for closed in [true, false] {
+            let (mut world, mut alice) = slow_world(shards, Budget { messages: 1, bytes: usize::MAX });
+            let socket = alice.socket();
+            for n in 0..4 {
+                publish(&mut world, "/foo", &json!({"for the old session": n}));
+            }
+            // A reply takes the queue along, as far as the budget lets it.
+            alice.send(&mut world, json!({"channel": "/bar", "data": 1}));
+            world.written(socket);
+            let request = alice.send(&mut world, json!({"channel": "/meta/handshake"}));
+            // The new session goes on elsewhere before the old one's events were written.
+            let deadline = 10;
+            let mut written = 0;
+            while alice.reply(&world, &request).is_none() && written < deadline {
+                world.written(socket);
+                written += 1;
+            }
+            let reply = alice.reply(&world, &request).expect("a handshake reply");
+            let id = reply["clientId"].as_str().unwrap_or_default().to_owned();
+            if closed {
+                world.cut(socket);
+            }
+            let second = world.open_socket();
+            let mut moved = alice.moved(bayeux_testkit::Via::Socket(second)).with_id(&id);
+            moved.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+            while world.is_writing(second) {
+                world.written(second);
+            }
+            assert!(moved.data(&world).is_empty(), "{shards} shards, closed: {closed}: {:?}", moved.data(&world));
+        }
+    }
+}
+
+/// The same where the handshake waits behind what is unwritten: the session is known before its reply has left.
+#[test]
+fn events_of_the_old_session_stay_behind_when_the_connection_breaks() {
+    for shards in SHARDS {
+        let (mut world, mut alice) = slow_world(shards, Budget { messages: 1, bytes: usize::MAX });
+        let socket = alice.socket();
+        for n in 0..4 {
+            publish(&mut world, "/foo", &json!({"for the old session": n}));
+        }
+        alice.send(&mut world, json!({"channel": "/bar", "data": 1}));
+        world.written(socket);
+        let old = alice.id().to_owned();
+        world.take_notices();
+        alice.send(&mut world, json!({"channel": "/meta/handshake"}));
+        let added = world.take_notices().into_iter().find_map(|notice| {
+            if let bayeux_core::Notice::SessionAdded { session, .. } = notice { Some(session) } else { None }
+        });
+        let new = added.expect("a session was added");
+        world.cut(socket);
+        for (id, expected) in [(new.as_str(), 0), (&*old, 2)] {
+            let second = world.open_socket();
+            let mut moved = alice.moved(bayeux_testkit::Via::Socket(second)).with_id(id);
+            moved.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+            while world.is_writing(second) {
+                world.written(second);
+            }
+            let data = moved.data(&world);
+            assert_eq!(data.len(), expected, "{shards} shards: {data:?}");
+        }
+    }
+}
