@@ -39,10 +39,8 @@ impl Session {
             Offered::Dropped(messages) => return Wake::Dropped(messages),
             Offered::Overflow => return Wake::Remove,
         }
-        if self.hold_depth > 0 {
-            return Wake::None;
-        }
         match lazy {
+            Lazy::No if self.hold_depth > 0 => Wake::None,
             Lazy::No => {
                 let pushed = self.target.is_some() && !self.flush;
                 if pushed || self.held.is_some() { Wake::Flush } else { Wake::None }
@@ -90,7 +88,10 @@ impl Engine {
             }
         };
         if delay.is_zero() {
-            self.flush(key);
+            session.flush = true;
+            if session.hold_depth == 0 {
+                self.flush(key);
+            }
             return;
         }
         let at = self.now + delay;
@@ -107,7 +108,8 @@ impl Engine {
         }
     }
 
-    /// Closes a hold; the outermost flushes what may not wait (rules ).
+    /// Closes a hold; the outermost flushes what may not wait. The timer of lazy events ran on meanwhile (rules Q-35,
+    ///
     pub(crate) fn release(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.hold_depth = session.hold_depth.saturating_sub(1);
@@ -116,8 +118,6 @@ impl Engine {
         }
         if session.has_due() {
             self.flush(key);
-        } else if !session.queue.is_empty() && session.lazy_at.is_none() {
-            self.start_lazy(key, Lazy::Yes);
         }
     }
 

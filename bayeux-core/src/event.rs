@@ -245,6 +245,8 @@ pub enum Forward {
         channel: ChannelName,
         /// What.
         event: Frozen,
+        /// The publisher, for hooks.
+        sender: Option<ClientId>,
     },
     /// To a channel's home: create it if absent.
     CreateChannel {

@@ -279,7 +279,10 @@ impl Engine {
             return (same_browser || self.config.trust_client_session).then_some(found);
         }
         if handshake {
-            conn.session = None;
+            if let Some(old) = conn.session.take() {
+                // It lives on, but not here: what it has not written yet is not the new session's (rules H-2, TW-10).
+                self.set_target(old, None);
+            }
             return None;
         }
         if let Some(bound) = conn.session {

@@ -47,6 +47,9 @@ impl Engine {
             session.lazy_at = None;
             if session.hold_depth == 0 {
                 self.flush(key);
+            } else {
+                // Due, and to leave with the end of the hold.
+                session.flush = true;
             }
         }
         let Some(session) = self.sessions.get(key) else { return };
@@ -166,8 +169,12 @@ impl Engine {
             self.link(key);
             return;
         }
+        let busy = conn.lane.is_some();
         let bound = conn.session.is_some_and(|session| self.sessions.get(session).is_some());
-        if !bound && !self.conns.get(key).is_some_and(Conn::is_http) {
+        if busy {
+            // A new handshake may be waiting for its policy.
+            self.linger(Some(key));
+        } else if !bound && !self.conns.get(key).is_some_and(Conn::is_http) {
             self.close(key, CloseReason::Lingered);
         }
     }

@@ -66,30 +66,34 @@ impl Engine {
             matched.iter().any(|key| self.channels.get(*key).is_some_and(|channel| !channel.subscribers.is_empty()));
         if subscribed || self.config.shards > 1 {
             let event = event.freeze();
+            let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
             if self.config.shards > 1 {
                 let channel = channel.detach();
-                self.forward_to_others(|| Forward::Publish { channel: channel.clone(), event: event.clone() });
+                self.forward_to_others(|| Forward::Publish {
+                    channel: channel.clone(),
+                    event: event.clone(),
+                    sender: sender.clone(),
+                });
             }
-            self.fan_out(&matched, &event, from);
+            self.fan_out(&matched, &event, from, sender.as_ref());
         }
         self.matched = matched;
     }
 
     /// A publish of another shard: the subscribers here.
-    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen) {
+    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen, sender: Option<ClientId>) {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         self.channels.matching(channel, &mut matched);
-        self.fan_out(&matched, event, None);
+        self.fan_out(&matched, event, None, sender.as_ref());
         self.matched = matched;
     }
 
     /// Queues an event for each subscriber of the matched channels, once (rules ), then wakes those that
     /// can take it.
-    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>) {
+    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>, sender: Option<&ClientId>) {
         self.stamp += 1;
         let edits = self.hooks.points().contains(Points::OUTGOING);
-        let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
         let mut woken = std::mem::take(&mut self.woken);
         for key in matched {
             let Some(channel) = self.channels.get(*key) else { continue };
@@ -105,7 +109,7 @@ impl Engine {
                 }
                 session.stamp = self.stamp;
                 let event = if edits {
-                    match self.hooks.outgoing(&session.id, sender.as_ref(), event) {
+                    match self.hooks.outgoing(&session.id, sender, event) {
                         Edit::Keep => event.clone(),
                         Edit::Replace(other) => other,
                         Edit::Drop => continue,

@@ -249,7 +249,7 @@ impl Engine {
     /// Takes what another shard forwarded.
     pub(crate) fn forwarded(&mut self, from: ShardId, item: Forward) {
         match item {
-            Forward::Publish { channel, event } => self.publish_forwarded(&channel, &event),
+            Forward::Publish { channel, event, sender } => self.publish_forwarded(&channel, &event, sender),
             Forward::CreateChannel { channel } => self.create_for(from, &channel),
             Forward::ChannelExists { channel, settings } => self.channel_exists(&channel, settings),
             Forward::ChannelRefused { channel } => {
@@ -262,6 +262,10 @@ impl Engine {
                 let in_use = self.channels.get(key).is_some_and(|channel| !channel.subscribers.is_empty());
                 if by_application || !in_use {
                     self.forget_channel(key);
+                }
+                if by_application && in_use {
+                    // Said already that it is wanted; should that arrive after the removal, this takes it back.
+                    self.forward(from, Forward::Interest { channel, wanted: false });
                 }
             }
             Forward::Interest { channel, wanted } => self.interest_of(from, &channel, wanted),
