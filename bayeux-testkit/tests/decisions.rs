@@ -300,3 +300,24 @@ fn handshake_question_names_the_session_to_be() {
     let reply = alice.reply(&world, &request).expect("an answer");
     assert_eq!(reply["clientId"], named.as_str());
 }
+
+/// a request holds its session while it is processed; one whose connection breaks meanwhile gives the hold back.
+#[test]
+fn request_that_breaks_while_it_waits_does_not_hold_its_session() {
+    for shards in SHARDS {
+        let mut world = world(shards);
+        let mut alice = Client::long_polling(&mut world).connected(&mut world);
+        world.hooks().wait(Points::PUBLISH);
+        let poll = alice.connect(&mut world).exchange.expect("over HTTP");
+        let request = alice.send(&mut world, json!({"channel": "/slow", "data": 1}));
+        let to = alice.session(&world);
+        world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(1)) });
+        assert!(world.exchange(poll).is_held(), "the request holds the session");
+        world.cut(request.exchange.expect("over HTTP"));
+        assert_eq!(world.exchange(poll).status(), Some(200), "{shards} shards: and no longer");
+        let poll = alice.connect(&mut world).exchange.expect("over HTTP");
+        world.command(Command::Deliver { to, event: event("/a", &json!(2)) });
+        assert_eq!(world.exchange(poll).status(), Some(200));
+        assert_eq!(alice.data(&world), [json!(1), json!(2)]);
+    }
+}

@@ -169,24 +169,7 @@ fn unwritten_events_move_to_the_connection_that_takes_over() {
 #[test]
 fn broken_poll_loses_only_what_was_being_written() {
     for shards in SHARDS {
-        let mut options = Options::shards(shards);
-        options.writes = Writes::Manual;
-        let mut world = World::new(options);
-        let browser = world.browser();
-        let mut alice = Client::over(bayeux_testkit::Via::Http(browser, Default::default()));
-        let finish = |world: &mut World, request: &bayeux_testkit::Request| {
-            world.written(Peer::Exchange(request.exchange.expect("over HTTP")));
-        };
-        let request = alice.send(&mut world, json!({"channel": "/meta/handshake", "version": "1.0"}));
-        finish(&mut world, &request);
-        let id = alice.reply(&world, &request).expect("an answer")["clientId"].clone();
-        let mut alice = alice.with_id(id.as_str().unwrap_or_default());
-        for message in
-            [json!({"channel": "/meta/connect"}), json!({"channel": "/meta/subscribe", "subscription": "/foo"})]
-        {
-            let request = alice.send(&mut world, message);
-            finish(&mut world, &request);
-        }
+        let (mut world, mut alice, finish) = slow_polling(shards);
         let poll = alice.connect(&mut world);
         publish(&mut world, "/foo", &json!(1));
         publish(&mut world, "/foo", &json!(2));
@@ -266,4 +249,74 @@ fn events_of_the_old_session_stay_behind_when_the_connection_breaks() {
             assert_eq!(data.len(), expected, "{shards} shards: {data:?}");
         }
     }
+}
+
+/// K-22, L-20, E-55: a reply of an older hold that is written late says nothing about the session's present: the newer
+/// reply is still being written, however long it takes.
+#[test]
+fn late_write_of_an_older_connect_reply_does_not_start_expiry() {
+    for shards in SHARDS {
+        let (mut world, mut alice, finish) = slow_polling(shards);
+        let first = alice.connect(&mut world);
+        publish(&mut world, "/foo", &json!(1));
+        let second = alice.connect(&mut world);
+        publish(&mut world, "/foo", &json!(2));
+        assert!(world.is_writing(first.exchange.expect("over HTTP")));
+        assert!(world.is_writing(second.exchange.expect("over HTTP")));
+        finish(&mut world, &first);
+        world.advance(Duration::from_secs(60));
+        assert_eq!(world.session_count(), 1, "{shards} shards: the second reply is still being written");
+        finish(&mut world, &second);
+        world.advance(Duration::from_secs(10));
+        assert_eq!(world.session_count(), 0);
+    }
+}
+
+/// TW-13: what a reply took along, but the old WebSocket did not begin to write, moves on as well, before what came later.
+#[test]
+fn events_that_a_reply_took_along_move_to_the_connection_that_takes_over() {
+    for shards in SHARDS {
+        for closed in [true, false] {
+            let (mut world, mut alice) = slow_world(shards, Budget { messages: 1, bytes: usize::MAX });
+            for n in 0..4 {
+                publish(&mut world, "/foo", &json!(n));
+            }
+            alice.send(&mut world, json!({"channel": "/bar", "data": 1}));
+            world.written(alice.socket());
+            publish(&mut world, "/foo", &json!(4));
+            if closed {
+                world.cut(alice.socket());
+            }
+            let second = world.open_socket();
+            let mut moved = alice.moved(bayeux_testkit::Via::Socket(second));
+            moved.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+            while world.is_writing(second) {
+                world.written(second);
+            }
+            assert_eq!(moved.data(&world), [json!(2), json!(3), json!(4)], "{shards} shards, closed: {closed}");
+        }
+    }
+}
+
+/// A world where writes take until the test ends them, a long-polling client that is subscribed to `/foo`, and what ends
+/// the write of a response.
+fn slow_polling(shards: u16) -> (World, Client, impl Fn(&mut World, &bayeux_testkit::Request)) {
+    let mut options = Options::shards(shards);
+    options.writes = Writes::Manual;
+    let mut world = World::new(options);
+    let browser = world.browser();
+    let mut alice = Client::over(bayeux_testkit::Via::Http(browser, bayeux_testkit::Http::default()));
+    let finish = |world: &mut World, request: &bayeux_testkit::Request| {
+        world.written(Peer::Exchange(request.exchange.expect("over HTTP")));
+    };
+    let request = alice.send(&mut world, json!({"channel": "/meta/handshake", "version": "1.0"}));
+    finish(&mut world, &request);
+    let id = alice.reply(&world, &request).expect("an answer")["clientId"].clone();
+    alice.set_id(id.as_str().unwrap_or_default());
+    for message in [json!({"channel": "/meta/connect"}), json!({"channel": "/meta/subscribe", "subscription": "/foo"})]
+    {
+        let request = alice.send(&mut world, message);
+        finish(&mut world, &request);
+    }
+    (world, alice, finish)
 }
