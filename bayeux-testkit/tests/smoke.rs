@@ -15,7 +15,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
 
 use bayeux_core::{
-    Answer, Budget, ChannelSetting, Command, Edit, Overflow, Points, SessionSetting, Transport, Verdict,
+    Answer, Budget, ChannelSetting, ClientId, Command, Edit, Overflow, Points, SessionSetting, Transport, Verdict,
 };
 use bayeux_testkit::{
     Client, Happening, Http, Options, Outcome, Random, Request, SocketKey, Via, World, Writes, channel, event, pattern,
@@ -72,6 +72,12 @@ struct Simulated {
     lives: Vec<Client>,
     /// A handshake without answer.
     pending: Option<Request>,
+}
+
+/// A delivery that nobody else may see.
+fn deliver(to: ClientId) -> Command {
+    let event = event("/private", &json!({"to": to.as_str()}));
+    Command::Deliver { to, event }
 }
 
 const CHANNELS: [&str; 6] = ["/a", "/b", "/a/b", "/a/c", "/d/e/f", "/service/s"];
@@ -162,7 +168,7 @@ impl Simulation {
                 if own.percent(20)
                     && let Some(to) = question.session.clone()
                 {
-                    effects.push(Command::Deliver { to, event: event("/greeting", &json!("hello")) });
+                    effects.push(deliver(to));
                 }
                 Some(match own.below(10) {
                     0 => Answer::Now(Verdict::deny()),
@@ -241,6 +247,9 @@ impl Simulation {
     }
 
     fn send(&mut self, at: usize, message: Value) {
+        if self.clients[at].pending.is_some() {
+            return; // It does not know its session yet.
+        }
         self.clients[at].client.send(&mut self.world, message);
     }
 
@@ -323,13 +332,13 @@ impl Simulation {
         let session = self.world.session(self.clients[at].client.id()).cloned();
         let name = *self.random.choose(&["/a", "/b", "/a/b", "/d/**"]);
         let command = match (self.random.below(14), session) {
-            (0, Some(to)) => Command::Deliver { to, event: event("/private", &json!("psst")) },
+            (0, Some(to)) => deliver(to),
             (1, Some(session)) => Command::Disconnect { session },
             (2, Some(session)) => Command::Remove { session },
             (3, Some(session)) => {
                 self.world.command(Command::Hold { session: session.clone() });
                 let to = session.clone();
-                self.world.command(Command::Deliver { to, event: event("/private", &json!("held")) });
+                self.world.command(deliver(to));
                 Command::Release { session }
             }
             (4, Some(session)) => {
@@ -404,6 +413,9 @@ impl Simulation {
     }
 
     fn check_event(&mut self, session: &str, socket: Option<SocketKey>, event: &Value) {
+        if event["data"]["to"].as_str().is_some_and(|to| to != session) {
+            self.world.fail(format_args!("session {session} received {event}"));
+        }
         let Some(n) = event["data"]["n"].as_u64().map(|n| n as usize) else { return };
         if !self.received.insert((session.to_owned(), n)) {
             self.world.fail(format_args!("session {session} received {event} twice"));
