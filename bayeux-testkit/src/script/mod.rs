@@ -508,6 +508,14 @@ impl Runner {
                 line.text = line.text.replace(id, &format!("<client:{name}>"));
             }
         }
+        for line in lines.iter_mut().filter(|line| line.who == server) {
+            // Its client never heard of it.
+            for (_, happening) in &happenings {
+                if let Happening::Notice(Notice::SessionRemoved { session, .. }) = happening {
+                    line.text = line.text.replace(session.as_str(), "a session without client");
+                }
+            }
+        }
         // The server's lines come from several shards: by text. A client's: as they came, or by exchange.
         lines.sort_by(|a, b| {
             let server_text = |line: &Line| if line.who == server { line.text.clone() } else { String::new() };
