@@ -282,21 +282,14 @@ impl Checker {
         self.parked.get(&conn).is_some_and(|&count| count > 0)
     }
 
-    /// Drops what is known of connections that are gone, so that long runs stay small.
+    /// Drops what is known of connections that are gone, so that long runs stay fast.
     pub(crate) fn forget_gone(&mut self) {
-        let gone: Vec<_> = self.links.iter().filter(|(_, l)| l.stage == Stage::Gone).map(|(&key, _)| key).collect();
-        for conn in gone {
-            // The key stays, so that an output which names it is still noticed.
-            if let Some(link) = self.links.get_mut(&conn) {
-                link.owed = Vec::new();
-                link.response = Vec::new();
-            }
-        }
+        self.links.retain(|_, link| link.stage != Stage::Gone);
     }
 
     fn open(&self, conn: ConnectionKey, output: &str) -> Result<&Link, String> {
         let Some(link) = self.links.get(&conn) else {
-            return Err(format!("{output} names {conn:?}, which was never opened"));
+            return Err(format!("{output} names {conn:?}, which is gone or was never opened"));
         };
         match link.stage {
             Stage::Open => Ok(link),

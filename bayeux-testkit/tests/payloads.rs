@@ -125,3 +125,87 @@ fn listeners_see_ids_on_service_channels_only() {
         assert!(asked.iter().all(|question| question.session.as_ref() == Some(&alice.session(&world))));
     }
 }
+
+/// R-4 to R-6, M-13, A-13, A-14, E-190, E-191: the result of a remote call is a delivery with the request's id and
+/// `successful`; extra fields are sent; over HTTP it comes before the publish's own reply.
+#[test]
+fn result_of_a_remote_call_keeps_its_id() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        world.hooks().on(Points::LISTEN, |question, effects| {
+            let to = question.session.clone()?;
+            let mut result = event("/service/sum", &json!({"sum": 3}));
+            result.id = question.message.id.clone();
+            result.successful = Some(true);
+            let key = bayeux_proto::ByteString::from_static("\"took\"");
+            result.fields.push((key, bayeux_proto::RawJson::new("5").expect("JSON")));
+            effects.push(bayeux_core::Command::Deliver { to, event: result });
+            None
+        });
+        let mut alice = Client::long_polling(&mut world).connected(&mut world);
+        let request = alice.send(&mut world, json!({"channel": "/service/sum", "id": "call7", "data": [1, 2]}));
+        let messages = world.exchange(request.exchange.expect("over HTTP")).messages();
+        let result =
+            json!({"channel": "/service/sum", "id": "call7", "successful": true, "data": {"sum": 3}, "took": 5});
+        let reply = json!({"channel": "/service/sum", "id": "call7", "successful": true});
+        assert_eq!(messages, [result.clone(), reply.clone()]);
+        let mut bob = Client::websocket(&mut world).connected(&mut world);
+        world.take_frames(bob.socket());
+        bob.send(&mut world, json!({"channel": "/service/sum", "id": "call7", "data": [1, 2]}));
+        assert_eq!(world.socket(bob.socket()).messages(), [result, reply]);
+    }
+}
+
+/// A-10, A-23, G-11: what the application publishes goes through listeners, nothing before them; they may stop or change
+/// it.
+#[test]
+fn publish_of_the_application_goes_through_listeners() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut bob = Client::websocket(&mut world).connected(&mut world);
+        bob.subscribe(&mut world, "/**");
+        world.hooks().always(Points::INCOMING.with(Points::PUBLISH).with(Points::CREATE), Verdict::deny());
+        world.hooks().on(Points::LISTEN, |question, _| {
+            let ruling = match question.message.channel.as_deref() {
+                Some("/stop") => bayeux_core::Ruling::Deny { reason: None },
+                Some("/change") => {
+                    let mut message = question.message.clone();
+                    message.data = Some(bayeux_proto::RawJson::new("\"changed\"").expect("JSON"));
+                    bayeux_core::Ruling::Replace(Box::new(message))
+                }
+                _ => return Some(bayeux_core::Answer::Later),
+            };
+            Some(bayeux_core::Answer::Now(Verdict { ruling, ..Verdict::allow() }))
+        });
+        for name in ["/stop", "/change", "/wait"] {
+            let channel = bayeux_testkit::channel(name);
+            let command = bayeux_core::Command::Publish { channel, event: event(name, &json!(name)), from: None };
+            world.command(command);
+        }
+        assert_eq!(bob.data(&world), [json!("changed")]);
+        assert_eq!(world.questions().len(), 1);
+        world.answer(0, Verdict::allow());
+        assert_eq!(bob.data(&world), [json!("changed"), json!("/wait")], "{shards} shards");
+    }
+}
+
+/// E-126, Q-10, Q-21: while a client polls again and again, a fast publisher loses nothing and reorders nothing.
+#[test]
+fn polling_client_misses_nothing() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut alice = Client::long_polling(&mut world).connected(&mut world);
+        let mut bob = Client::websocket(&mut world).connected(&mut world);
+        alice.subscribe(&mut world, "/foo");
+        let mut poll = alice.connect(&mut world).exchange.expect("over HTTP");
+        for n in 0..1_000 {
+            bob.publish(&mut world, "/foo", json!(n));
+            // It polls again at its own pace.
+            if n % 3 == 0 && !world.exchange(poll).is_held() {
+                poll = alice.connect(&mut world).exchange.expect("over HTTP");
+            }
+        }
+        alice.connect(&mut world);
+        assert_eq!(alice.data(&world), (0..1_000).map(|n| json!(n)).collect::<Vec<_>>());
+    }
+}
