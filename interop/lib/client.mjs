@@ -1,0 +1,368 @@
+// CometD's JavaScript client under Node, several of its versions side by side.
+//
+// The client is not changed. It takes `XMLHttpRequest` and `WebSocket` from a global `window`, which
+// `cometd-nodejs-client` provides. For the moments in which one client opens something, `window` holds
+// that client's own two classes; so every client has its own cookies, and its traffic is recorded.
+
+import { createRequire } from 'node:module';
+import { adapt } from 'cometd-nodejs-client';
+import * as cometd8 from 'cometd8';
+import * as cometd9 from 'cometd9';
+import { atEnd, CLIENT } from './cleanup.mjs';
+import { post, socket } from './raw.mjs';
+import { until, within } from './wait.mjs';
+
+const require = createRequire(import.meta.url);
+const debug = process.env.INTEROP_DEBUG === '1';
+const QUIET = { debug() {}, info() {}, log() {}, warn() {}, error() {} };
+
+// Version 7 is a CommonJS bundle; 8 and 9 are modules.
+const LIBRARIES = { cometd7: require('cometd7'), cometd8, cometd9 };
+const chosen = Object.keys(LIBRARIES).filter((library) =>
+  (process.env.INTEROP_CLIENTS || library).split(',').includes(library),
+);
+const TRANSPORTS = ['websocket', 'long-polling'];
+
+/** Every client version over every transport: what most tests run through. */
+export const KINDS = chosen.flatMap((library) =>
+  TRANSPORTS.map((transport) => {
+    const { version } = require(`${library}/package.json`);
+    return { library, transport, label: `cometd ${version} over ${transport}` };
+  }),
+);
+
+/** Every client version, for tests that choose transports themselves. */
+export const VERSIONS = chosen.map((library) => ({
+  library,
+  label: `cometd ${require(`${library}/package.json`).version}`,
+}));
+
+/** The classes of the extensions that come with a client, by the names they are registered under. */
+export function extensionsOf(library) {
+  const module = LIBRARIES[library];
+  const names = { ack: 'Ack', binary: 'Binary', timestamp: 'TimeStamp', timesync: 'TimeSync' };
+  return Object.fromEntries(
+    Object.entries(names).map(([name, type]) => {
+      const file = `${type}Extension`;
+      return [name, module[file] ?? require(`${library}/${file}`)];
+    }),
+  );
+}
+
+let counter = 0;
+/** A channel that no other test uses. */
+export const fresh = (name) => `/${name}${process.pid}x${(counter += 1)}`;
+
+/** A browser's cookies. One that does not `keep` them forgets them at once. */
+export class Jar {
+  /** Every `Set-Cookie` header received. */
+  headers = [];
+  #pairs = new Map();
+  #keep;
+
+  constructor({ keep = true } = {}) {
+    this.#keep = keep;
+  }
+
+  get cookie() {
+    return [...this.#pairs.values()].join('; ');
+  }
+
+  storeCookie = (uri, header, done) => {
+    this.headers.push(header);
+    const pair = header.split(';')[0];
+    if (this.#keep) this.#pairs.set(pair.split('=')[0], pair);
+    done();
+  };
+
+  retrieveCookies = (context, uri, done) => done(null, [...this.#pairs.values()]);
+}
+
+/** What one client sent and received, in order, as text and parsed. */
+class Wire {
+  entries = [];
+  sockets = [];
+  requests = new Set();
+  #opened = 0;
+
+  /** The classes that record here. */
+  classes(jar) {
+    adapt({ cookies: jar });
+    const { XMLHttpRequest, WebSocket } = window;
+    const wire = this;
+    if (!debug) window.console = QUIET;
+
+    class RecordingRequest extends XMLHttpRequest {
+      #via = `request ${(wire.#opened += 1)}`;
+      #url;
+
+      open(method, url) {
+        this.#url = url;
+        super.open(method, url);
+      }
+
+      send(body) {
+        const { onload, onerror } = this;
+        wire.requests.add(this);
+        this.onload = () => {
+          wire.requests.delete(this);
+          wire.#note({ sent: false, via: this.#via, status: this.status, text: this.responseText });
+          onload();
+        };
+        this.onerror = () => {
+          wire.requests.delete(this);
+          onerror();
+        };
+        wire.#note({ sent: true, via: this.#via, url: this.#url, text: body });
+        super.send(body);
+      }
+    }
+
+    class RecordingSocket extends WebSocket {
+      #via = `socket ${(wire.#opened += 1)}`;
+
+      constructor(url, protocol) {
+        super(url, protocol);
+        wire.sockets.push(this);
+        this.closed = new Promise((resolve) => this.once('close', resolve));
+        this.on('error', () => {});
+        this.on('message', (data) =>
+          wire.#note({ sent: false, via: this.#via, text: data.toString('utf8') }),
+        );
+      }
+
+      send(text, ...rest) {
+        wire.#note({ sent: true, via: this.#via, text });
+        super.send(text, ...rest);
+      }
+    }
+
+    return { XMLHttpRequest: RecordingRequest, WebSocket: RecordingSocket };
+  }
+
+  #note(entry) {
+    let messages = [];
+    if (entry.sent || entry.status === undefined || entry.status === 200) {
+      messages = JSON.parse(entry.text);
+    }
+    this.entries.push({ ...entry, at: Date.now(), messages });
+  }
+
+  #messages(sent, channel) {
+    return this.entries
+      .filter((entry) => entry.sent === sent)
+      .flatMap((entry) => entry.messages.map((message) => ({ message, entry })))
+      .filter(({ message }) => channel === undefined || message.channel === channel);
+  }
+
+  sent(channel) {
+    return this.#messages(true, channel);
+  }
+
+  received(channel) {
+    return this.#messages(false, channel);
+  }
+
+  /** The received entry that carries the reply to message `id`. */
+  replyTo(id) {
+    return this.received().find(({ message }) => message.id === id && message.data === undefined)?.entry;
+  }
+
+  /** Each answered `/meta/connect`: how long it took, and its reply. */
+  connects() {
+    return this.sent('/meta/connect').flatMap(({ message, entry }) => {
+      const reply = this.received('/meta/connect').find((r) => r.message.id === message.id);
+      if (!reply) return [];
+      return [{ ms: reply.entry.at - entry.at, request: message, reply: reply.message, entry: reply.entry }];
+    });
+  }
+}
+
+/** The messages that arrive at one subscription or listener. */
+export class Inbox {
+  messages = [];
+  reply;
+  handle;
+
+  constructor(name) {
+    this.name = name;
+  }
+
+  push = (message) => {
+    this.messages.push(message);
+  };
+
+  get data() {
+    return this.messages.map((message) => message.data);
+  }
+
+  /** Waits for `count` messages in all and returns their data. */
+  async takes(count, ms) {
+    try {
+      await until(() => this.messages.length >= count, `${count} messages on ${this.name}`, ms);
+    } catch (error) {
+      error.message += `; got ${this.messages.length}`;
+      throw error;
+    }
+    return this.data;
+  }
+}
+
+/** One client, with promises around the library's callbacks. */
+export class Peer {
+  wire = new Wire();
+  handshakes = [];
+  #classes;
+
+  constructor(url, { library, transport, jar = new Jar(), config = {} }) {
+    this.jar = jar;
+    this.#classes = this.wire.classes(jar);
+    this.cometd = new (LIBRARIES[library].CometD)();
+    // Without a choice the client keeps all the transports it has by itself.
+    for (const name of this.cometd.getTransportTypes()) {
+      if (transport && name !== transport) this.cometd.unregisterTransport(name);
+    }
+    this.#lend('websocket', 'send');
+    this.#lend('long-polling', 'xhrSend');
+    this.cometd.configure({
+      url,
+      logLevel: debug ? 'debug' : 'warn',
+      backoffIncrement: 200,
+      maxSendBayeuxMessageSize: 8 * 1024 * 1024,
+      ...config,
+    });
+    this.cometd.addListener('/meta/handshake', (reply) => this.handshakes.push(reply));
+  }
+
+  /** Lets the transport's `method` find this client's classes in `window`. */
+  #lend(name, method) {
+    const transport = this.cometd.findTransport(name);
+    if (!transport) return;
+    const original = transport[method];
+    const mine = this.#classes;
+    transport[method] = function lent(...args) {
+      const { XMLHttpRequest, WebSocket } = window;
+      Object.assign(window, mine);
+      try {
+        return original.apply(this, args);
+      } finally {
+        Object.assign(window, { XMLHttpRequest, WebSocket });
+      }
+    };
+  }
+
+  get id() {
+    return this.cometd.getClientId();
+  }
+
+  /** The name of the transport in use. */
+  get transport() {
+    const transport = this.cometd.getTransport();
+    return transport?.getType?.() ?? transport?.type;
+  }
+
+  /** The first handshake reply, good or bad, or the library's own failure. */
+  handshake(props) {
+    return within(
+      new Promise((resolve) => this.cometd.handshake(props ?? {}, resolve)),
+      'a handshake reply',
+    );
+  }
+
+  /** A good handshake and the first connect after it. */
+  async connect() {
+    const replies = this.collect('/meta/connect');
+    const good = () => this.handshakes.find((reply) => reply.successful);
+    this.cometd.handshake();
+    await until(good, 'a successful handshake');
+    await until(
+      () => replies.messages.some((reply) => reply.successful),
+      'a successful connect',
+    );
+    return good();
+  }
+
+  /** Listens without subscribing. */
+  collect(channel) {
+    const inbox = new Inbox(channel);
+    inbox.handle = this.cometd.addListener(channel, inbox.push);
+    return inbox;
+  }
+
+  async subscribe(channel) {
+    const inbox = new Inbox(channel);
+    inbox.reply = await within(
+      new Promise((resolve) => {
+        inbox.handle = this.cometd.subscribe(channel, inbox.push, resolve);
+      }),
+      `the reply to the subscription of ${channel}`,
+    );
+    return inbox;
+  }
+
+  unsubscribe(inbox) {
+    return within(
+      new Promise((resolve) => this.cometd.unsubscribe(inbox.handle, resolve)),
+      `the reply to the unsubscription of ${inbox.name}`,
+    );
+  }
+
+  publish(channel, data, props) {
+    return within(
+      new Promise((resolve) => this.cometd.publish(channel, data, props ?? {}, resolve)),
+      `the reply to a publish on ${channel}`,
+    );
+  }
+
+  call(target, data, timeout = 10_000) {
+    return within(
+      new Promise((resolve) => this.cometd.remoteCall(target, data, timeout, {}, resolve)),
+      `the result of the call to ${target}`,
+    );
+  }
+
+  disconnect() {
+    return within(
+      new Promise((resolve) => this.cometd.disconnect({}, resolve)),
+      'the reply to the disconnection',
+    );
+  }
+
+  /** Leaves nothing open, whatever state the test left the client in. */
+  async close() {
+    if (!this.cometd.isDisconnected()) {
+      await Promise.race([
+        new Promise((resolve) => this.cometd.disconnect({}, resolve)),
+        new Promise((resolve) => setTimeout(resolve, 2_000).unref()),
+      ]);
+    }
+    for (const request of this.wire.requests) request.abort();
+    for (const socket of this.wire.sockets) socket.terminate();
+  }
+}
+
+/** A client that is closed at the end of the test. */
+export function peerFor(t, url, options) {
+  const peer = new Peer(url, options);
+  atEnd(t, CLIENT, () => peer.close());
+  return peer;
+}
+
+/** The same, already connected. */
+export async function connected(t, url, options) {
+  const peer = peerFor(t, url, options);
+  await peer.connect();
+  return peer;
+}
+
+/** What the server answers to a message that carries the id of a session. */
+export async function ask(t, peer, transport, url, clientId, message) {
+  const request = { id: 'ask', clientId, ...message };
+  if (transport === 'websocket') {
+    const ws = await socket(t, url);
+    ws.send([request]);
+    return ws.reply('ask');
+  }
+  const { messages } = await post(url, [request], { cookie: peer.jar.cookie });
+  return messages.find((reply) => reply.id === 'ask');
+}

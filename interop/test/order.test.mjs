@@ -1,0 +1,87 @@
+// Many messages: all of them, once each, in order.
+
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { connected, fresh, KINDS } from '../lib/client.mjs';
+import { useServer } from '../lib/server.mjs';
+import { group, groups } from '../lib/suite.mjs';
+
+const upTo = (count) => Array.from({ length: count }, (_, n) => n);
+
+/** Publishes 0, 1, 2, ... partly one by one, partly in batches of 50. */
+function publishNumbers(peer, channel, count, wrap = (n) => n) {
+  for (const n of upTo(count)) {
+    if (n % 100 === 50) peer.cometd.startBatch();
+    peer.cometd.publish(channel, wrap(n));
+    if (n % 100 === 99) peer.cometd.endBatch();
+  }
+}
+
+groups(
+  'order',
+  KINDS,
+  (kind) => {
+    const server = useServer();
+
+    it('a thousand messages between two clients', async (t) => {
+      const [alice, bob] = await Promise.all([1, 2].map(() => connected(t, server.url, kind)));
+      const channel = fresh('thousand');
+      const inbox = await alice.subscribe(channel);
+      publishNumbers(bob, channel, 1_000);
+      assert.deepEqual(await inbox.takes(1_000), upTo(1_000));
+      assert.equal(alice.wire.received(channel).length, 1_000);
+    });
+
+    it('several publishers, each in its own order', async (t) => {
+      const [alice, ...others] = await Promise.all(
+        upTo(5).map(() => connected(t, server.url, kind)),
+      );
+      const channel = fresh('several');
+      const inbox = await alice.subscribe(channel);
+      others.forEach((peer, from) => publishNumbers(peer, channel, 200, (n) => ({ from, n })));
+      const data = await inbox.takes(800);
+      assert.equal(data.length, 800);
+      others.forEach((_, from) => {
+        const mine = data.filter((item) => item.from === from).map((item) => item.n);
+        assert.deepEqual(mine, upTo(200));
+      });
+    });
+  },
+  { serial: true },
+);
+
+group('different clients, several shards', () => {
+  const server = useServer({ args: ['--shards', '3'] });
+
+  it('every client talks to every other', async (t) => {
+    const peers = await Promise.all(KINDS.map((kind) => connected(t, server.url, kind)));
+    const channel = fresh('mixed');
+    const inboxes = await Promise.all(peers.map((peer) => peer.subscribe(channel)));
+    peers.forEach((peer, from) => publishNumbers(peer, channel, 100, (n) => ({ from, n })));
+    for (const [reader, inbox] of inboxes.entries()) {
+      const data = await inbox.takes(100 * peers.length);
+      assert.equal(data.length, 100 * peers.length);
+      peers.forEach((_, from) => {
+        // A long-polling client receives over two connections, its own messages mostly over the
+        // one and those of others over the other; the order is that of each sender to each reader
+        // only where one connection carries them.
+        const mine = data.filter((item) => item.from === from).map((item) => item.n);
+        if (KINDS[reader].transport === 'websocket') assert.deepEqual(mine, upTo(100));
+        else assert.deepEqual(mine.sort((a, b) => a - b), upTo(100));
+      });
+    }
+  });
+
+  it('one message each way between every two clients', async (t) => {
+    const peers = await Promise.all(KINDS.map((kind) => connected(t, server.url, kind)));
+    const home = fresh('home');
+    const inboxes = await Promise.all(peers.map((peer, n) => peer.subscribe(`${home}/${n}/*`)));
+    await Promise.all(
+      peers.flatMap((peer, from) => peers.map((_, to) => peer.publish(`${home}/${to}/x`, from))),
+    );
+    for (const inbox of inboxes) {
+      const data = await inbox.takes(peers.length);
+      assert.deepEqual([...data].sort(), upTo(peers.length));
+    }
+  });
+});
