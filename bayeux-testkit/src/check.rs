@@ -33,7 +33,6 @@ struct Link {
     credit: bool,
     /// Requests without reply.
     owed: Vec<Owed>,
-    requests: usize,
     has_cookie: bool,
     /// A disconnect was confirmed here, and nothing received since.
     disconnected: bool,
@@ -81,7 +80,6 @@ impl Checker {
             stage: Stage::Open,
             credit: true,
             owed: Vec::new(),
-            requests: 0,
             has_cookie: false,
             disconnected: false,
             response: Vec::new(),
@@ -91,7 +89,6 @@ impl Checker {
 
     pub(crate) fn received(&mut self, conn: ConnectionKey, batch: &Batch) {
         let link = self.links.get_mut(&conn).expect("the driver opened what it received from");
-        link.requests += batch.messages.len();
         link.disconnected = false;
         link.owed.extend(batch.messages.iter().map(|message| Owed {
             channel: message.channel.clone(),
