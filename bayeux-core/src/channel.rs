@@ -6,7 +6,7 @@ use std::time::Duration;
 use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Lazy, meta};
 
 use crate::event::{ChannelSetting, ChannelSettings};
-use crate::id::{ShardId, shard_by_hash};
+use crate::id::ShardId;
 use crate::lane::LaneId;
 use crate::session::SessionKey;
 use crate::slab::{Key, Slab};
@@ -148,11 +148,6 @@ impl Channels {
     pub(crate) fn take_waiting(&mut self, name: &str) -> Vec<LaneId> {
         self.waiting.remove(name).unwrap_or_default()
     }
-}
-
-/// The shard that decides about a channel.
-pub(crate) fn home(name: &str, shards: u16) -> ShardId {
-    ShardId(shard_by_hash(name, shards))
 }
 
 /// Whether it is one of the five meta channels (rule M-18).

@@ -153,6 +153,10 @@ pub struct Config {
     pub max_channels: usize,
     /// Envelopes that wait on one connection for the one in progress. Default: 64 (ours).
     pub max_waiting_envelopes: usize,
+    /// Their bytes together. Default: 16 MiB (rule Z-20).
+    pub max_waiting_bytes: usize,
+    /// Messages that wait for a hook in one engine; beyond it the answer is no. Default: 100,000 (ours).
+    pub max_parked_lanes: usize,
 }
 
 impl Default for Config {
@@ -179,6 +183,8 @@ impl Default for Config {
             max_sessions: 1_000_000,
             max_channels: 1_000_000,
             max_waiting_envelopes: 64,
+            max_waiting_bytes: 16 * 1024 * 1024,
+            max_parked_lanes: 100_000,
         }
     }
 }
@@ -257,6 +263,7 @@ impl Config {
             ("maxSessions", self.max_sessions == 0),
             ("maxChannels", self.max_channels == 0),
             ("maxWaitingEnvelopes", self.max_waiting_envelopes == 0),
+            ("maxWaitingBytes", self.max_waiting_bytes == 0),
         ] {
             if value {
                 return Err(ConfigError::Zero { name });

@@ -87,13 +87,6 @@ pub(crate) struct Out {
     pub(crate) expiry: Option<Expiry>,
 }
 
-/// Empty buffers that kept their room.
-#[derive(Default)]
-pub(crate) struct Spare {
-    pub(crate) replies: VecDeque<Pending>,
-    pub(crate) out: VecDeque<Out>,
-}
-
 impl Conn {
     pub(crate) fn new(key: ConnectionKey, facts: LinkFacts) -> Self {
         Self {

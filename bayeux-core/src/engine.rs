@@ -3,17 +3,18 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bayeux_proto::{ByteString, Message, Outgoing};
+use bayeux_proto::{ByteString, ChannelKind, Message, Outgoing};
 
 use crate::browser::Browsers;
 use crate::channel::{ChannelKey, Channels};
 use crate::config::Config;
-use crate::connection::{Conn, ConnKey, Conns, Spare};
+use crate::connection::{Conn, ConnKey, Conns};
 use crate::decision::DecisionId;
+use crate::delivery::Enqueued;
+use crate::drain::Spare;
 use crate::event::{Budget, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason, SessionSetting};
 use crate::id::{ClientId, ConnectionKey, IdSource, ShardId};
 use crate::lane::Lanes;
-use crate::publish::Wake;
 use crate::session::{Session, SessionKey, Sessions};
 use crate::time::{Time, UnixTime};
 use crate::timer::Timers;
@@ -46,7 +47,7 @@ pub struct Engine {
     /// Reused by fan-out.
     pub(crate) matched: Vec<ChannelKey>,
     /// Reused by fan-out.
-    pub(crate) woken: Vec<(SessionKey, Wake)>,
+    pub(crate) woken: Vec<(SessionKey, Enqueued)>,
     /// Buffers of the last connection that was drained, for the next: idle connections hold none.
     pub(crate) spare: Spare,
 }
@@ -123,6 +124,7 @@ impl Engine {
             Input::Command(command) => self.command(command),
             Input::Forwarded { from, item } => self.forwarded(from, item),
         }
+        self.run_lanes();
     }
 
     /// The next thing to do, or `None` until the next input.
@@ -189,6 +191,8 @@ impl Engine {
     /// Carries out a wish of the application.
     pub(crate) fn command(&mut self, command: Command) {
         match command {
+            // Meta channels are the protocol's own.
+            Command::Publish { channel, .. } if channel.kind() == ChannelKind::Meta => {}
             Command::Publish { channel, event, from } => {
                 let from = from.and_then(|id| self.find_id(&id));
                 if self.hooks.points().contains(Points::LISTEN) {
@@ -266,7 +270,12 @@ impl Engine {
             SessionSetting::MaxInterval(interval) => settings.change_times(|times| times.max_interval = interval),
             SessionSetting::MaxLazyTimeout(timeout) => settings.change_times(|times| times.max_lazy_timeout = timeout),
             SessionSetting::BroadcastToPublisher(on) => settings.broadcast_to_publisher = on,
-            SessionSetting::MetaConnectDeliverOnly(on) => settings.meta_connect_deliver_only = on,
+            SessionSetting::MetaConnectDeliverOnly(on) => {
+                settings.meta_connect_deliver_only = on;
+                if session.has_due() && session.hold_depth == 0 {
+                    self.flush(key);
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! What goes into an engine and what comes out: data, no logic.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_proto::{
@@ -518,7 +519,7 @@ pub struct Question {
     /// The connection that it came on.
     pub conn: Option<ConnectionKey>,
     /// The message. At [`Point::Listen`] on a broadcast channel it has neither `id` nor `clientId` (rule G-10).
-    pub message: Message,
+    pub message: Arc<Message>,
 }
 
 /// A hook's answer at once, or later.

@@ -15,6 +15,11 @@ pub struct ShardId(pub u16);
 impl ShardId {
     /// The most shards that a server can have: what two base-36 digits of a client id can tell apart.
     pub const COUNT_MAX: u16 = 36 * 36;
+
+    /// The home of a channel among `shards`: the shard that decides whether it exists.
+    pub fn home_of(channel: &str, shards: u16) -> Self {
+        Self(shard_by_hash(channel, shards))
+    }
 }
 
 /// Where ids come from: a cryptographic random source in a driver, a seeded one in tests.
@@ -141,7 +146,7 @@ impl fmt::Debug for BrowserId {
 
 /// A shard of `shards` for a text: the same in every process and on every machine. FNV-1a, and the finaliser of
 /// MurmurHash3, since FNV alone leaves texts that differ in their last letter in one shard.
-pub(crate) fn shard_by_hash(text: &str, shards: u16) -> u16 {
+fn shard_by_hash(text: &str, shards: u16) -> u16 {
     let hash =
         text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);

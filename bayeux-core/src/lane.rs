@@ -16,11 +16,13 @@
 //! whose client is to hear of it at once. A held meta connect is no parked lane: it left the lane (Z-6).
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use bayeux_proto::{
     Batch, ChannelError, ChannelKind, ChannelName, ChannelPattern, ErrorField, Lazy, Message, Reply, meta,
 };
 
+use crate::config::Config;
 use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::decision::{Decision, DecisionId};
 use crate::engine::{Due, Engine};
@@ -51,6 +53,8 @@ pub(crate) struct Lane {
     messages: std::vec::IntoIter<Message>,
     /// Envelopes that came meanwhile.
     inbox: VecDeque<Batch>,
+    /// Their size on the wire.
+    inbox_bytes: usize,
     /// The message that waits, while the lane is parked.
     work: Option<Work>,
     /// The decision that it waits for, if that is what it waits for.
@@ -60,6 +64,8 @@ pub(crate) struct Lane {
 /// One message on its way through the pipeline.
 pub(crate) struct Work {
     pub(crate) message: Message,
+    /// The message as hooks see it: made once, with the first question about it.
+    shared: Option<Arc<Message>>,
     pub(crate) reply: Box<Reply>,
     pub(crate) step: Step,
     /// What its reply's way out depends on.
@@ -110,8 +116,19 @@ pub(crate) enum Flow {
 pub(crate) struct Lanes {
     parked: BTreeMap<LaneId, Lane>,
     decisions: BTreeMap<DecisionId, (LaneId, TimerKey)>,
+    /// Lanes that may go on, in order, each with the verdict that it waited for. They do at the end of the input, since
+    /// what lets them go on may be in the middle of something.
+    runnable: VecDeque<(LaneId, Option<Verdict>)>,
     count: u64,
     asked: u64,
+}
+
+impl Work {
+    /// Changes the message; hooks see the change.
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Message)) {
+        change(&mut self.message);
+        self.shared = None;
+    }
 }
 
 impl Lanes {
@@ -132,9 +149,28 @@ impl Lane {
             replies: Vec::new(),
             messages: Vec::new().into_iter(),
             inbox: VecDeque::new(),
+            inbox_bytes: 0,
             work: None,
             decision: None,
         }
+    }
+}
+
+impl Lane {
+    fn enqueue(&mut self, batch: Batch) {
+        self.inbox_bytes += batch.bytes;
+        self.inbox.push_back(batch);
+    }
+
+    fn dequeue(&mut self) -> Option<Batch> {
+        let batch = self.inbox.pop_front()?;
+        self.inbox_bytes -= batch.bytes;
+        Some(batch)
+    }
+
+    /// Whether another envelope may wait.
+    fn has_room(&self, config: &Config) -> bool {
+        self.inbox.len() < config.max_waiting_envelopes && self.inbox_bytes < config.max_waiting_bytes
     }
 }
 
@@ -144,18 +180,31 @@ impl Engine {
         let Some(key) = self.conns.find(name) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
         if let Some(lane) = conn.lane {
-            let lane = self.lanes.parked.get_mut(&lane).expect("a connection's lane is parked between inputs");
-            if lane.inbox.len() < self.config.max_waiting_envelopes {
-                lane.inbox.push_back(batch);
-            } else {
-                self.close(key, CloseReason::Flooded);
-            }
+            self.wait_in_lane(lane, key, batch);
             return;
         }
         let id = self.lanes.id();
         let mut lane = Lane::new(id, Some(key));
-        lane.inbox.push_back(batch);
+        lane.enqueue(batch);
         self.run(lane, None);
+    }
+
+    /// An envelope came while its lane is parked.
+    fn wait_in_lane(&mut self, id: LaneId, key: ConnKey, batch: Batch) {
+        let lane = self.lanes.parked.get_mut(&id).expect("a connection's lane is parked between inputs");
+        if !lane.has_room(&self.config) {
+            self.close(key, CloseReason::Flooded);
+            return;
+        }
+        let connects = batch.messages.iter().any(|message| is_meta(message, meta::CONNECT));
+        lane.enqueue(batch);
+        if let Some(key) = lane.session.filter(|_| connects)
+            && let Some(session) = self.sessions.get_mut(key)
+        {
+            // The client has done its part: it is the server that keeps its connect waiting (rule L-21).
+            session.expire_at = None;
+            self.rearm(key);
+        }
     }
 
     /// The application publishes where listeners are: through them first (rule A-10).
@@ -172,6 +221,7 @@ impl Engine {
         lane.work = Some(Work {
             reply: Box::new(Reply::to(&message)),
             message,
+            shared: None,
             step: Step::Listen(channel),
             kind: ReplyKind::Other,
             lazy,
@@ -181,14 +231,15 @@ impl Engine {
 
     /// Whether another envelope may come on the connection.
     pub(crate) fn lane_has_room(&self, conn: &Conn) -> bool {
-        conn.lane
-            .and_then(|id| self.lanes.parked.get(&id))
-            .is_none_or(|lane| lane.inbox.len() < self.config.max_waiting_envelopes)
+        conn.lane.and_then(|id| self.lanes.parked.get(&id)).is_none_or(|lane| lane.has_room(&self.config))
     }
 
     /// Runs a lane until it is used up or parks. `verdict` is for the message that waited, if one did.
     fn run(&mut self, mut lane: Lane, mut verdict: Option<Verdict>) {
         lane.decision = None;
+        if let Some(session) = lane.session.and_then(|key| self.sessions.get_mut(key)) {
+            session.parked_connects.retain(|id| *id != lane.id);
+        }
         if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
             conn.lane = None;
         }
@@ -213,7 +264,7 @@ impl Engine {
         if std::mem::take(&mut lane.open) {
             self.finish_envelope(lane);
         }
-        while let Some(batch) = lane.inbox.pop_front() {
+        while let Some(batch) = lane.dequeue() {
             if self.open_envelope(lane, batch) {
                 return true;
             }
@@ -228,7 +279,7 @@ impl Engine {
         if lane.work.as_ref().is_some_and(|work| work.kind == ReplyKind::Connect)
             && let Some(session) = lane.session.and_then(|key| self.sessions.get_mut(key))
         {
-            session.parked_connect = Some(lane.id);
+            session.parked_connects.push(lane.id);
         }
         self.lanes.parked.insert(lane.id, lane);
     }
@@ -241,6 +292,7 @@ impl Engine {
             // Looked for before anything is processed, so that the whole has no effect (rule Z-1).
             self.close(key, CloseReason::HandshakeInBatch);
             lane.inbox.clear();
+            lane.inbox_bytes = 0;
             return false;
         }
         lane.alone = batch.messages.len() == 1;
@@ -304,7 +356,7 @@ impl Engine {
         if let Err(error) = self.validate(&message) {
             reply.fail(error);
         }
-        Work { message, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No }
+        Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No }
     }
 
     /// Field types, channel and id, in this order (rules Z-1, G-2).
@@ -338,7 +390,7 @@ impl Engine {
                     Some(verdict) => self.continue_after(lane, &mut work, step, verdict),
                     None => self.enter(lane, &mut work, step),
                 },
-                Flow::Ask(point, step) => match self.consult(lane, &work.message, &step, point) {
+                Flow::Ask(point, step) => match self.consult(lane, &mut work, &step, point) {
                     Some(answer) => self.continue_after(lane, &mut work, step, answer),
                     None => {
                         work.step = step;
@@ -387,7 +439,7 @@ impl Engine {
             Step::Publish(channel) => self.after_publish(lane, work, channel, verdict.ruling),
             Step::Listen(channel) => self.after_listen(lane, work, channel, verdict.ruling),
             Step::Handshake(id) => self.after_handshake(lane, work, id, verdict.ruling),
-            Step::Handshaken(session) => self.after_handshaken(work, session),
+            Step::Handshaken(session) => self.after_handshaken(lane, work, session),
             Step::Subscribe(state) => self.after_subscribe(lane, work, state, verdict.ruling),
             Step::Unsubscribe(state) => self.enter_unsubscribe(lane, work, state),
         }
@@ -410,7 +462,7 @@ impl Engine {
                     work.reply.fail(error);
                     return Flow::Reply;
                 }
-                work.message = *message;
+                work.change(|old| *old = *message);
                 Flow::Go(Step::Route)
             }
         }
@@ -474,7 +526,7 @@ impl Engine {
                 work.reply.fail(error);
                 return Flow::Reply;
             }
-            Ruling::Replace(message) => work.message = *message,
+            Ruling::Replace(message) => work.change(|old| *old = *message),
         }
         match channel.kind() {
             ChannelKind::Meta => self.handle_meta(lane, work, &channel),
@@ -487,7 +539,7 @@ impl Engine {
     }
 
     /// Asks the hooks at a point. `None`: the verdict comes later.
-    fn consult(&mut self, lane: &mut Lane, message: &Message, step: &Step, point: Point) -> Option<Verdict> {
+    fn consult(&mut self, lane: &mut Lane, work: &mut Work, step: &Step, point: Point) -> Option<Verdict> {
         if !self.hooks.points().contains(point.flag()) {
             return Some(Verdict::allow());
         }
@@ -505,7 +557,8 @@ impl Engine {
             }
         };
         let conn = lane.conn.and_then(|key| self.conns.get(key)).map(|conn| conn.key);
-        let question = Question { point, session, conn, message: message.clone() };
+        let message = Arc::clone(work.shared.get_or_insert_with(|| Arc::new(work.message.clone())));
+        let question = Question { point, session, conn, message };
         let mut effects = Vec::new();
         let answer = self.hooks.ask(&question, &mut effects);
         for command in effects {
@@ -513,6 +566,8 @@ impl Engine {
         }
         match answer {
             Answer::Now(verdict) => Some(verdict),
+            // So many wait already that this one would not be heard in time: fail closed.
+            Answer::Later if self.lanes.parked.len() >= self.config.max_parked_lanes => Some(Verdict::deny()),
             Answer::Later => {
                 lane.decision = Some(self.ask(lane.id, question));
                 None
@@ -547,8 +602,9 @@ impl Engine {
     }
 
     /// The session of a connect that waits for a listener has gone: the client hears so at once (rule L-33).
-    pub(crate) fn abandon_connect(&mut self, id: LaneId) {
-        if self.waits_with(id, ReplyKind::Connect) && self.withdraw(id) {
+    pub(crate) fn abandon_connect(&mut self, id: LaneId, session: SessionKey) {
+        let is_its = self.lanes.parked.get(&id).is_some_and(|lane| lane.session == Some(session));
+        if is_its && self.waits_with(id, ReplyKind::Connect) && self.withdraw(id) {
             self.resume_lane(id, Some(Verdict::allow()));
         }
     }
@@ -580,10 +636,17 @@ impl Engine {
         true
     }
 
-    /// Goes on with a parked lane: with a verdict behind its question, without one into its step again.
+    /// Lets a parked lane go on: with a verdict behind its question, without one into its step again.
     pub(crate) fn resume_lane(&mut self, id: LaneId, verdict: Option<Verdict>) {
-        if let Some(lane) = self.lanes.parked.remove(&id) {
-            self.run(lane, verdict);
+        self.lanes.runnable.push_back((id, verdict));
+    }
+
+    /// Runs the lanes that may go on, and those that they let go on.
+    pub(crate) fn run_lanes(&mut self) {
+        while let Some((id, verdict)) = self.lanes.runnable.pop_front() {
+            if let Some(lane) = self.lanes.parked.remove(&id) {
+                self.run(lane, verdict);
+            }
         }
     }
 

@@ -86,6 +86,7 @@ mod channel;
 mod connection;
 mod decision;
 mod delivery;
+mod drain;
 mod engine;
 mod event;
 mod id;

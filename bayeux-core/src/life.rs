@@ -12,7 +12,8 @@ impl Engine {
     /// makes this void (rule K-22).
     pub(crate) fn start_expiry(&mut self, key: SessionKey, cycle: Option<u64>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if session.held.is_some() || cycle.is_some_and(|cycle| cycle != session.cycle) {
+        let answering = session.held.is_some() || !session.parked_connects.is_empty();
+        if answering || cycle.is_some_and(|cycle| cycle != session.cycle) {
             return;
         }
         let options = self.config.transport(session.transport);
@@ -123,8 +124,8 @@ impl Engine {
             self.browsers.remove_session(browser);
         }
         self.notice(Notice::SessionRemoved { session: id.clone(), reason });
-        if let Some(lane) = session.parked_connect {
-            self.abandon_connect(lane);
+        for lane in session.parked_connects {
+            self.abandon_connect(lane, key);
         }
         for (channel, place) in session.subscriptions {
             self.drop_subscriber(channel, place);
@@ -147,6 +148,7 @@ impl Engine {
     fn orphan(&mut self, key: ConnKey, mut reply: Box<bayeux_proto::Reply>, deadline: crate::Time) {
         let Some(conn) = self.conns.get_mut(key) else { return };
         reply.advice.reconnect = Some(Reconnect::None);
+        reply.ends_envelope = true;
         conn.orphan = Some(reply);
         self.set_conn_timer(key, deadline);
     }

@@ -1,13 +1,16 @@
 //! The five meta messages: handshake, connect, subscribe, unsubscribe, disconnect (sections 6 to 9).
 
-use bayeux_proto::{
-    Advice, ByteString, ChannelKind, ChannelName, ChannelPattern, ErrorField, Handshake, Reconnect, Subscription, meta,
-};
-
 use std::time::Duration;
 
+use bayeux_proto::{
+    Advice, ByteString, ChannelKind, ChannelName, ChannelPattern, ConnectAdvice, ErrorField, Handshake, Reconnect,
+    Reply, Subscription, meta,
+};
+
+use crate::config::Transport;
+use crate::connection::ConnKey;
 use crate::engine::Engine;
-use crate::event::{Notice, Output, Point, Points, RemovalReason, Ruling};
+use crate::event::{LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
 use crate::id::{BrowserId, ClientId};
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::session::{Held, HeldReply, Session, SessionKey, Settings, millis};
@@ -28,6 +31,8 @@ enum Asked {
     /// It is allowed, and its home is creating it.
     Creating,
     Subscribe,
+    /// It is allowed; the channel has to be created once more, since it was swept meanwhile.
+    Allowed,
     /// It is done, and listeners were told.
     Told,
 }
@@ -86,18 +91,19 @@ impl Engine {
     // Handshake.
 
     pub(crate) fn after_handshake(&mut self, lane: &mut Lane, work: &mut Work, id: ClientId, ruling: Ruling) -> Flow {
-        let full = self.sessions.len() >= self.config.max_sessions;
-        if full || !matches!(ruling, Ruling::Allow) {
+        if !matches!(ruling, Ruling::Allow | Ruling::Replace(_)) {
             work.reply.fail(match ruling {
                 Ruling::Fail(error) => error,
                 Ruling::Allow | Ruling::Deny { .. } | Ruling::Replace(_) => ErrorField::HANDSHAKE_DENIED,
             });
-            // A server that is full is not for ever, a policy is (rule V-21).
-            let reconnect = if full { Reconnect::Retry } else { Reconnect::None };
-            work.reply.advice.reconnect.get_or_insert(reconnect);
-            if full {
-                work.reply.advice.interval_ms.get_or_insert_with(|| millis(FULL_INTERVAL));
-            }
+            work.reply.advice.reconnect.get_or_insert(Reconnect::None);
+            return Flow::Reply;
+        }
+        if self.sessions.len() >= self.config.max_sessions {
+            work.reply.fail(ErrorField::HANDSHAKE_DENIED);
+            // A server that is full is not for ever, as a policy is.
+            work.reply.advice.reconnect = Some(Reconnect::Handshake);
+            work.reply.advice.interval_ms = Some(millis(FULL_INTERVAL));
             return Flow::Reply;
         }
         let Some(key) = lane.conn else { return Flow::NoReply };
@@ -105,14 +111,8 @@ impl Engine {
         let transport = conn.facts.transport;
         let conn_name = conn.key;
         let browser = transport.is_http().then(|| conn.facts.browser.clone());
-        let browser = browser.map(|sent| {
-            sent.unwrap_or_else(|| {
-                let id = BrowserId::generate(self.shard, self.config.shards, self.ids.as_mut());
-                // Set only where the request had none (rule TH-20).
-                self.outputs.push_back(Output::Browser { conn: conn_name, id: id.clone() });
-                id
-            })
-        });
+        let browser = browser
+            .map(|sent| sent.unwrap_or_else(|| BrowserId::generate(self.shard, self.config.shards, self.ids.as_mut())));
         let settings = Settings::new(self.config.broadcast_to_publisher);
         if let Some(browser) = &browser {
             self.browsers.add_session(browser);
@@ -128,7 +128,7 @@ impl Engine {
         Flow::Ask(Point::Handshaken, Step::Handshaken(session))
     }
 
-    pub(crate) fn after_handshaken(&mut self, work: &mut Work, key: SessionKey) -> Flow {
+    pub(crate) fn after_handshaken(&mut self, lane: &Lane, work: &mut Work, key: SessionKey) -> Flow {
         let Some(session) = self.sessions.get_mut(key) else {
             work.reply.fail(ErrorField::HANDSHAKE_FAILED);
             return Flow::Reply;
@@ -142,6 +142,12 @@ impl Engine {
             messages: 0,
         }));
         work.reply.succeed();
+        // Set only where the request had none, and only with a success (rules TH-20, TH-21).
+        if let (Some(id), Some(conn)) = (session.browser.clone(), lane.conn.and_then(|conn| self.conns.get(conn)))
+            && conn.facts.browser.is_none()
+        {
+            self.outputs.push_back(Output::Browser { conn: conn.key, id });
+        }
         Flow::Reply
     }
 
@@ -162,80 +168,94 @@ impl Engine {
             self.start_expiry(key, None);
             return Flow::NoReply;
         };
-        let http = facts.transport.is_http();
-        if http {
+        if facts.transport.is_http() {
             // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
             self.drop_held(key);
             self.set_target(key, None);
         }
-        let options = *self.config.transport(facts.transport);
-        let max_client_interval = self.config.max_client_interval;
-        let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
-        let was_connected = std::mem::replace(&mut session.connected, true);
+        let was_connected = self.accept_connect(key, work, facts.transport, advice);
+        match self.may_hold(key, &facts, lane.alone, was_connected) {
+            Hold::Yes { timeout, counted } => self.suspend(key, conn, work, timeout, counted),
+            Hold::No => Flow::Reply,
+            Hold::TooManyTabs => {
+                self.advise_multiple_clients(work);
+                Flow::Reply
+            }
+        }
+    }
+
+    /// What every successful connect does (rules K-4, K-9, V-11); returns whether an earlier one did.
+    fn accept_connect(
+        &mut self,
+        key: SessionKey,
+        work: &mut Work,
+        transport: Transport,
+        advice: Option<ConnectAdvice>,
+    ) -> bool {
+        let options = self.config.transport(transport);
+        let max_interval = self.config.max_client_interval;
+        let Some(session) = self.sessions.get_mut(key) else { return false };
         let wishes = advice.unwrap_or_default();
         session.settings.change_times(|times| {
             times.transient_timeout = wishes.timeout_ms.map(Duration::from_millis);
             times.transient_interval =
-                wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_client_interval));
+                wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_interval));
         });
         if advice.is_some() {
             session.advised = None;
         }
-        let regular = session.take_advice(facts.transport, &options);
+        let regular = session.take_advice(transport, options);
         work.reply.advice = regular.overlaid_with(work.reply.advice);
         work.reply.succeed();
+        std::mem::replace(&mut session.connected, true)
+    }
 
-        let waiting = session.has_due() && session.hold_depth == 0;
-        let timeout = session.effective_timeout(&options);
-        let willing = !timeout.is_zero() && was_connected && !self.stopping;
-        let mut counted = false;
-        let hold = if http {
-            if !lane.alone || waiting {
-                false
-            } else {
-                match session.browser.clone() {
-                    None => willing,
-                    Some(browser) => {
-                        let limit = if facts.http2 {
-                            self.config.http2_max_sessions_per_browser
-                        } else {
-                            self.config.max_sessions_per_browser
-                        };
-                        counted = self.browsers.try_hold(&browser, limit);
-                        if !counted {
-                            self.advise_multiple_clients(work);
-                        } else if !willing {
-                            self.browsers.end_hold(&browser);
-                        }
-                        counted && willing
-                    }
-                }
-            }
-        } else {
-            willing && (!waiting || !session.delivers_in_connects_only(&options))
+    /// To hold or not to hold (rules K-11, K-30, TH-30).
+    fn may_hold(&mut self, key: SessionKey, facts: &LinkFacts, alone: bool, was_connected: bool) -> Hold {
+        let options = self.config.transport(facts.transport);
+        let Some(session) = self.sessions.get(key) else { return Hold::No };
+        let due = session.has_due() && session.hold_depth == 0;
+        let timeout = session.effective_timeout(options);
+        let willing = was_connected && !timeout.is_zero() && !self.stopping;
+        if !facts.transport.is_http() {
+            let waits = due && session.delivers_in_connects_only(options);
+            return if willing && !waits { Hold::Yes { timeout, counted: false } } else { Hold::No };
+        }
+        if !alone || due {
+            return Hold::No;
+        }
+        // A session taken over from a WebSocket has no browser, and no limit (rule TH-24).
+        let Some(browser) = &session.browser else {
+            return if willing { Hold::Yes { timeout, counted: false } } else { Hold::No };
         };
-        if !hold {
-            if self.stopping {
-                work.reply.advice.interval_ms = Some(millis(STOPPING_INTERVAL));
-            }
-            return Flow::Reply;
+        let limit =
+            if facts.http2 { self.config.http2_max_sessions_per_browser } else { self.config.max_sessions_per_browser };
+        if !self.browsers.try_hold(browser, limit) {
+            return Hold::TooManyTabs;
         }
-        if !http {
-            // Only a newly held connect replaces an earlier one, which is never answered (rule K-21).
-            self.drop_held(key);
+        if willing {
+            return Hold::Yes { timeout, counted: true };
         }
+        // It counted for a moment, as it does in CometD (rule TH-33).
+        self.browsers.end_hold(browser);
+        Hold::No
+    }
+
+    /// Holds a connect.
+    fn suspend(&mut self, key: SessionKey, conn: ConnKey, work: &mut Work, timeout: Duration, counted: bool) -> Flow {
+        // Over WebSocket only a newly held connect replaces an earlier one, which is never answered (rule K-21).
+        self.drop_held(key);
         self.cycle += 1;
-        let cycle = self.cycle;
-        let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
-        session.cycle = cycle;
+        session.cycle = self.cycle;
         session.expire_at = None;
-        let reply = std::mem::replace(&mut work.reply, Box::new(bayeux_proto::Reply::to(&work.message)));
+        let reply = std::mem::replace(&mut work.reply, Box::new(Reply::to(&work.message)));
         let reply = HeldReply::pack(reply);
-        session.held = Some(Box::new(Held { conn, reply, deadline: now + timeout, cycle, counted }));
-        let id = session.id.clone();
+        let deadline = self.now + timeout;
+        session.held = Some(Box::new(Held { conn, reply, deadline, cycle: self.cycle, counted }));
+        let session = session.id.clone();
         self.rearm(key);
-        self.notice_at(Points::HEARTBEATS, || Notice::Suspended { session: id, timeout });
+        self.notice_at(Points::HEARTBEATS, || Notice::Suspended { session, timeout });
         Flow::NoReply
     }
 
@@ -295,7 +315,7 @@ impl Engine {
     }
 
     /// The channel in turn: it exists, or may be created; it may be subscribed to; it is (rule S-3).
-    pub(crate) fn enter_subscribe(&self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
+    pub(crate) fn enter_subscribe(&mut self, lane: &Lane, work: &mut Work, mut state: Subscribing) -> Flow {
         if state.asked == Asked::Told {
             state.advance();
         }
@@ -309,6 +329,9 @@ impl Engine {
                 work.reply.fail(ErrorField::subscribe_denied(ErrorField::BY_POLICY));
                 return Flow::Reply;
             }
+            if state.asked == Asked::Allowed {
+                return self.finish_subscribe(lane, work, state, channel);
+            }
             return Flow::Ask(Point::Subscribe(channel), Step::Subscribe(state.asking(Asked::Subscribe)));
         }
         if channel.kind() == ChannelKind::Meta {
@@ -319,45 +342,68 @@ impl Engine {
             work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
             return Flow::Reply;
         }
-        if state.asked == Asked::Creating {
+        if matches!(state.asked, Asked::Creating | Asked::Allowed) {
             // It came and went while the lane waited: ask its home once more.
             return Flow::Await(channel, Step::Subscribe(state));
         }
         Flow::Ask(Point::Create(channel), Step::Subscribe(state.asking(Asked::Create)))
     }
 
-    pub(crate) fn after_subscribe(
-        &mut self,
-        lane: &Lane,
-        work: &mut Work,
-        mut state: Subscribing,
-        ruling: Ruling,
-    ) -> Flow {
+    pub(crate) fn after_subscribe(&mut self, lane: &Lane, work: &mut Work, state: Subscribing, ruling: Ruling) -> Flow {
         let Some(channel) = state.channel().cloned() else { return Flow::Go(Step::Subscribe(state)) };
         if state.asked == Asked::Told {
             return Flow::Go(Step::Subscribe(state));
         }
-        let creating = matches!(state.asked, Asked::Create | Asked::Creating);
+        let creating = matches!(state.asked, Asked::Create | Asked::Creating | Asked::Allowed);
         if let Some(error) =
             denial(ruling, if creating { ErrorField::create_denied } else { ErrorField::subscribe_denied })
         {
             work.reply.fail(error);
             return Flow::Reply;
         }
+        if !creating {
+            return self.finish_subscribe(lane, work, state, channel);
+        }
+        if self.is_gone(lane) {
+            work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
+            return Flow::Reply;
+        }
+        self.create_to_subscribe(work, state, channel, Asked::Nothing)
+    }
+
+    /// Creates the channel in turn, or waits until its home has.
+    fn create_to_subscribe(
+        &mut self,
+        work: &mut Work,
+        state: Subscribing,
+        channel: ChannelPattern,
+        then: Asked,
+    ) -> Flow {
+        match self.create_channel(&channel) {
+            Created::Yes => Flow::Go(Step::Subscribe(state.asking(then))),
+            Created::AtHome => {
+                let waiting = if then == Asked::Allowed { Asked::Allowed } else { Asked::Creating };
+                Flow::Await(channel, Step::Subscribe(state.asking(waiting)))
+            }
+            Created::Full => {
+                work.reply.fail(ErrorField::create_denied(TOO_MANY_CHANNELS));
+                Flow::Reply
+            }
+        }
+    }
+
+    /// Everybody agrees: subscribes, and tells listeners (rule S-8).
+    fn finish_subscribe(
+        &mut self,
+        lane: &Lane,
+        work: &mut Work,
+        mut state: Subscribing,
+        channel: ChannelPattern,
+    ) -> Flow {
         let Some(key) = lane.session.filter(|key| self.sessions.get(*key).is_some()) else {
             work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
             return Flow::Reply;
         };
-        if creating {
-            return match self.create_channel(&channel) {
-                Created::Yes => Flow::Go(Step::Subscribe(state.asking(Asked::Nothing))),
-                Created::AtHome => Flow::Await(channel, Step::Subscribe(state.asking(Asked::Creating))),
-                Created::Full => {
-                    work.reply.fail(ErrorField::create_denied(TOO_MANY_CHANNELS));
-                    Flow::Reply
-                }
-            };
-        }
         match self.subscribe(key, &channel) {
             Subscribed::New => Flow::Ask(Point::Subscribed(channel), Step::Subscribe(state.asking(Asked::Told))),
             Subscribed::Already => {
@@ -368,8 +414,8 @@ impl Engine {
                 work.reply.fail(ErrorField::subscribe_denied(TOO_MANY_SUBSCRIPTIONS));
                 Flow::Reply
             }
-            // Swept between the verdict and now: from the beginning, for this channel.
-            Subscribed::NoChannel => Flow::Go(Step::Subscribe(state.asking(Asked::Nothing))),
+            // Swept while the hook was thinking: what it allowed it allowed.
+            Subscribed::NoChannel => self.create_to_subscribe(work, state, channel, Asked::Allowed),
         }
     }
 
@@ -449,6 +495,18 @@ impl Engine {
             session.expire_at = Some(at.max(now + session.effective_max_interval(&options)));
         }
     }
+}
+
+/// Whether a connect is held.
+enum Hold {
+    Yes {
+        timeout: Duration,
+        /// Whether it counts against its browser's limit.
+        counted: bool,
+    },
+    No,
+    /// The browser has as many as it may (rule TH-31).
+    TooManyTabs,
 }
 
 /// What became of [`Engine::create_channel`].

@@ -3,27 +3,13 @@
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
 use crate::channel::ChannelKey;
+use crate::delivery::{Enqueued, Wake};
 use crate::engine::Engine;
 use crate::event::{Edit, Forward, Notice, Points, RemovalReason, Ruling};
 use crate::id::ClientId;
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::meta::denial;
 use crate::session::SessionKey;
-
-/// What an enqueued event asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Wake {
-    /// Nothing: it waits for the next response, or a flush is under way already.
-    None,
-    /// Flush the session.
-    Flush,
-    /// Start its lazy timer (rule Q-33).
-    Lazy(Lazy),
-    /// The queue was full and these many events were dropped.
-    Dropped(usize),
-    /// The queue was full and the session must go.
-    Remove,
-}
 
 impl Engine {
     /// The publisher may publish: success is set now, then listeners run (rules G-7, G-10).
@@ -40,8 +26,10 @@ impl Engine {
         work.reply.succeed();
         if channel.kind() == ChannelKind::Broadcast {
             // Listeners never see them, subscribers even less (rules M-13, M-14).
-            work.message.client_id = None;
-            work.message.id = None;
+            work.change(|message| {
+                message.client_id = None;
+                message.id = None;
+            });
         }
         Flow::Go(Step::Listen(channel))
     }
@@ -117,14 +105,14 @@ impl Engine {
                 } else {
                     event.clone()
                 };
-                let wake = session.enqueue(event, self.config.transport(session.transport));
-                if wake != Wake::None {
-                    woken.push((subscriber, wake));
+                let enqueued = session.enqueue(event, self.config.transport(session.transport));
+                if !enqueued.is_settled() {
+                    woken.push((subscriber, enqueued));
                 }
             }
         }
-        for (session, wake) in woken.drain(..) {
-            self.wake(session, wake);
+        for (session, enqueued) in woken.drain(..) {
+            self.wake(session, enqueued);
         }
         self.woken = woken;
     }
@@ -141,21 +129,21 @@ impl Engine {
             }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let wake = session.enqueue(event, self.config.transport(session.transport));
-        self.wake(key, wake);
+        let enqueued = session.enqueue(event, self.config.transport(session.transport));
+        self.wake(key, enqueued);
     }
 
-    fn wake(&mut self, key: SessionKey, wake: Wake) {
-        match wake {
+    fn wake(&mut self, key: SessionKey, enqueued: Enqueued) {
+        if enqueued.dropped > 0
+            && let Some(session) = self.sessions.get(key)
+        {
+            let session = session.id.clone();
+            self.notice(Notice::Overflowed { session, messages: enqueued.dropped });
+        }
+        match enqueued.wake {
             Wake::None => {}
             Wake::Flush => self.flush(key),
             Wake::Lazy(lazy) => self.start_lazy(key, lazy),
-            Wake::Dropped(messages) => {
-                if let Some(session) = self.sessions.get(key) {
-                    let session = session.id.clone();
-                    self.notice(Notice::Overflowed { session, messages });
-                }
-            }
             Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
         }
     }

@@ -10,7 +10,7 @@
 
 use bayeux_proto::{ByteString, ChannelKind, ChannelPattern};
 
-use crate::channel::{Channel, ChannelKey, home, is_persistent_kind};
+use crate::channel::{Channel, ChannelKey, is_persistent_kind};
 use crate::engine::{Due, Engine};
 use crate::event::{ChannelSetting, ChannelSettings, Forward, Notice, Output, Points, Ruling, Verdict};
 use crate::id::ShardId;
@@ -43,7 +43,7 @@ impl Engine {
     }
 
     fn home_of(&self, pattern: &ChannelPattern) -> ShardId {
-        home(pattern.as_str(), self.config.shards)
+        ShardId::home_of(pattern.as_str(), self.config.shards)
     }
 
     /// At home: adds a channel and tells everybody.
@@ -57,9 +57,9 @@ impl Engine {
     }
 
     fn default_settings(&self, kind: ChannelKind) -> ChannelSettings {
-        // Service channels stay (rule A-3), but names are free to invent: once half of the room is taken they must be
-        // in use to stay, like others.
-        let roomy = self.channels.len() < self.config.max_channels / 2;
+        // Service channels stay (rule A-3), but names are free to invent: with many channels they must be in use to
+        // stay, like others.
+        let roomy = self.channels.len() < SERVICE_CHANNELS_MAX.min(self.config.max_channels / 2);
         ChannelSettings {
             persistent: is_persistent_kind(kind) && roomy,
             lazy: false,
@@ -77,7 +77,7 @@ impl Engine {
     /// At home: starts or stops the way to removal of a channel that may have become idle or busy (rule A-5).
     fn review(&mut self, key: ChannelKey) {
         let Some(channel) = self.channels.get_mut(key) else { return };
-        if home(channel.pattern.as_str(), self.config.shards) != self.shard {
+        if ShardId::home_of(channel.pattern.as_str(), self.config.shards) != self.shard {
             return;
         }
         match (channel.is_idle(), channel.idle_timer) {
@@ -160,6 +160,10 @@ impl Engine {
     /// used at once: the first subscriber's `Interest` makes its home create it.
     pub(crate) fn subscribe_by_command(&mut self, key: SessionKey, pattern: &ChannelPattern) {
         if pattern.kind() != ChannelKind::Broadcast {
+            return;
+        }
+        let full = |session: &crate::session::Session| session.subscriptions.len() >= self.config.max_subscriptions;
+        if self.sessions.get(key).is_none_or(full) {
             return;
         }
         match self.create_channel(pattern) {
@@ -327,6 +331,9 @@ impl Engine {
         }
     }
 }
+
+/// Channels up to which unused service channels stay: more than any application names, little to lose to a flood.
+const SERVICE_CHANNELS_MAX: usize = 10_000;
 
 /// The third multiple of `period` after `now`: where CometD's sweeper would find a channel unused for the third time.
 fn third_sweep(now: crate::Time, period: std::time::Duration) -> crate::Time {

@@ -40,8 +40,8 @@ pub(crate) struct Session {
     pub(crate) flush: bool,
     /// The held meta connect; `Some` from its suspension until it is resumed, replaced or dropped.
     pub(crate) held: Option<Box<Held>>,
-    /// The lane in which a connect of it waits for a listener.
-    pub(crate) parked_connect: Option<LaneId>,
+    /// The lanes in which a connect of it waits for a listener.
+    pub(crate) parked_connects: Vec<LaneId>,
     /// When the lazy timer fires (rule Q-33).
     pub(crate) lazy_at: Option<Time>,
     /// When it expires; `None` while a connect is processed or held (rules L-20 to L-22).
@@ -155,7 +155,7 @@ impl Session {
             target: None,
             flush: false,
             held: None,
-            parked_connect: None,
+            parked_connects: Vec::new(),
             lazy_at: None,
             expire_at: None,
             last_message: Time::ZERO,
@@ -247,10 +247,13 @@ pub(crate) struct Queue {
 /// What became of an event offered to a [`Queue`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offered {
+    /// It is in.
     Queued,
-    /// Queued or not, this many events were dropped.
-    Dropped(usize),
-    /// The session must go.
+    /// It is in, this many older ones are out.
+    Replaced(usize),
+    /// It is not in.
+    Refused,
+    /// It is not in, and the session must go.
     Overflow,
 }
 
@@ -290,18 +293,17 @@ impl Queue {
         }
         match options.overflow {
             Overflow::RemoveSession => Offered::Overflow,
-            Overflow::DropNewest => Offered::Dropped(1),
+            Overflow::DropNewest => Offered::Refused,
             Overflow::DropOldest => {
+                if event.size() > options.max_queue_bytes {
+                    return Offered::Refused;
+                }
                 let mut dropped = 0;
                 while !fits(self) && self.pop_front().is_some() {
                     dropped += 1;
                 }
-                if fits(self) {
-                    self.push_back(event);
-                } else {
-                    dropped += 1;
-                }
-                Offered::Dropped(dropped)
+                self.push_back(event);
+                Offered::Replaced(dropped)
             }
         }
     }
@@ -439,8 +441,8 @@ mod tests {
             (offered, queue.len(), queue.urgent)
         };
         assert_eq!(fill(Overflow::RemoveSession), (Offered::Overflow, 2, 2));
-        assert_eq!(fill(Overflow::DropNewest), (Offered::Dropped(1), 2, 2));
-        assert_eq!(fill(Overflow::DropOldest), (Offered::Dropped(1), 2, 1));
+        assert_eq!(fill(Overflow::DropNewest), (Offered::Refused, 2, 2));
+        assert_eq!(fill(Overflow::DropOldest), (Offered::Replaced(1), 2, 1));
     }
 
     #[test]

@@ -100,7 +100,9 @@ fn messages(content: Content, body: Bytes, limits: &Limits) -> Result<Batch, Ref
     if content.is_form(&body) {
         for message in form::values(&body, "message") {
             let text = content.to_utf8(message).map_err(Refusal::Content)?;
-            batch.messages.extend(decode(text, limits).map_err(Refusal::Decode)?.messages);
+            let part = decode(text, limits).map_err(Refusal::Decode)?;
+            batch.messages.extend(part.messages);
+            batch.bytes += part.bytes;
             if batch.messages.len() > limits.messages_max {
                 return Err(Refusal::Decode(DecodeError::TooMany { limit: limits.messages_max }));
             }
@@ -140,7 +142,11 @@ fn closed(reason: CloseReason, options: &HttpOptions) -> Response<ResponseBody> 
         CloseReason::HandshakeInBatch => (StatusCode::BAD_REQUEST, "Handshake Must Be Alone"),
         CloseReason::Flooded => (StatusCode::SERVICE_UNAVAILABLE, "Too Many Requests At Once"),
         // Rules K-20, L-31, TH-46.
-        _ => {
+        CloseReason::ConnectReplaced
+        | CloseReason::SessionRemoved
+        | CloseReason::Lingered
+        | CloseReason::Stopping
+        | _ => {
             let code = options.duplicate_meta_connect_http_response_code;
             (StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), "Connect Ended")
         }

@@ -1,5 +1,7 @@
 //! What is no Bayeux, and what is no HTTP: each gets its answer, and the server goes on.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use std::time::Duration;

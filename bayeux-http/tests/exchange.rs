@@ -1,5 +1,7 @@
 //! Whole conversations over real sockets: requests, responses, held connects, sessions in one shard and in several.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use bayeux_http::{Config, HttpOptions, Server};

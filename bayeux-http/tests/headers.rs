@@ -1,5 +1,7 @@
 //! Headers: the browser cookie, cross-origin requests, what every response has.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use bayeux_http::{AllowedOrigins, HttpOptions, SameSite, Server};

@@ -1,5 +1,7 @@
 //! Where an endpoint can be mounted: an axum router beside other routes, bare hyper, HTTP/2 by prior knowledge.
 
+#![allow(clippy::unwrap_used, reason = "a test stops where something is not as it should be")]
+
 mod common;
 
 use bayeux_http::{Endpoint, HttpOptions, LongPolling, Server};

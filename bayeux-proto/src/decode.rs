@@ -50,7 +50,7 @@ pub fn decode(input: Bytes, limits: &Limits) -> Result<Batch, DecodeError> {
         _ => return Err(not_messages(&source, limits, scanner.position())),
     }
     scanner.end()?;
-    Ok(Batch { messages })
+    Ok(Batch { messages, bytes: source.len() })
 }
 
 /// How many messages to make room for: one, since most envelopes hold one and a message is large; then as many as fit

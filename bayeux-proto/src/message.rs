@@ -12,6 +12,8 @@ use crate::text::{self, Sink};
 pub struct Batch {
     /// The messages; empty for `[]`.
     pub messages: Vec<Message>,
+    /// Their size on the wire, in bytes.
+    pub bytes: usize,
 }
 
 /// A known field, named where a message has it with a type that it cannot have.

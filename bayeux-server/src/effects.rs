@@ -22,11 +22,11 @@ pub(crate) async fn collect<T>(hook: impl Future<Output = T>) -> (T, Vec<Command
     HOOK.scope(Hook { effects: RefCell::default() }, run).await
 }
 
-/// Keeps `command` for the verdict of the hook that runs in this task, or hands it back where none does.
-pub(crate) fn defer(command: Command) -> Result<(), Command> {
+/// Keeps `command` for the verdict of the hook that runs in this task; hands it back where none does.
+pub(crate) fn defer(command: Command) -> Option<Command> {
     let mut command = Some(command);
     let _ = HOOK.try_with(|hook| hook.effects.borrow_mut().extend(command.take()));
-    command.map_or(Ok(()), Err)
+    command
 }
 
 /// Whether a hook runs in this task.
@@ -46,6 +46,11 @@ pub(crate) fn shard_of(command: &Command, asked: ShardId) -> ShardId {
         | Command::Unsubscribe { session, .. }
         | Command::SetSession { session, .. }
         | Command::Publish { from: Some(session), .. } => session.shard(),
-        _ => asked,
+        Command::Publish { from: None, .. }
+        | Command::CreateChannel { .. }
+        | Command::SetChannel { .. }
+        | Command::RemoveChannel { .. }
+        | Command::Shutdown
+        | _ => asked,
     }
 }

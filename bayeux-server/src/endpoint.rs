@@ -47,14 +47,6 @@ pub type ServiceFuture = Pin<Box<dyn Future<Output = Response<ResponseBody>> + S
 ///
 /// Mounted in a router, it takes its path and all paths below (rule T-5). Served by itself it takes every path, unless
 /// [`Endpoint::at`] names one.
-///
-/// # Example: in an axum router
-///
-/// ```ignore
-/// let app = axum::Router::new()
-///     .route("/", get(index))
-///     .nest_service("/cometd", Endpoint::new(server).with(LongPolling::new(HttpOptions::default())?));
-/// ```
 #[derive(Clone)]
 pub struct Endpoint {
     server: Server,

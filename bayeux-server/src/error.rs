@@ -33,6 +33,9 @@ pub enum SendError {
     /// The channel's name is none, or a wildcard.
     #[error("not a channel to send on")]
     Channel(#[from] ChannelError),
+    /// A meta channel, which is the protocol's own.
+    #[error("cannot send on a meta channel")]
+    Meta,
     /// The data could not be serialised.
     #[error("data cannot be written as JSON")]
     Data(#[from] DataError),

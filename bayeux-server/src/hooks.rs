@@ -12,7 +12,7 @@ use std::task::Poll;
 use bayeux_core::{
     Answer, ClientId, Command, Edit, Hooks, Point, Points, Question, RemovalReason, Ruling, Transport, Verdict,
 };
-use bayeux_proto::{ChannelName, ChannelPattern, Frozen, Message, Reply};
+use bayeux_proto::{ChannelName, ChannelPattern, Frozen, Reply};
 use bytestring::ByteString;
 
 use crate::context::Context;
@@ -24,13 +24,16 @@ use crate::session::{Facts, Session};
 /// A listener of the application.
 pub(crate) type Listener<A, R> = Arc<dyn Fn(A) -> Boxed<'static, R> + Send + Sync>;
 
+/// A session that was added, and the request of its handshake.
+pub(crate) type Added = (Session, Option<Arc<Context>>);
+
 /// Everything that is registered.
 #[derive(Clone, Default)]
 pub(crate) struct Table {
     pub(crate) policy: Option<Arc<dyn DynPolicy>>,
     /// By the text of the channel or pattern.
     pub(crate) messages: HashMap<ByteString, Vec<Listener<Incoming, Outcome>>>,
-    pub(crate) session_added: Vec<Listener<(Session, Option<Arc<Context>>), ()>>,
+    pub(crate) session_added: Vec<Listener<Added, ()>>,
     pub(crate) session_removed: Vec<Listener<(Session, RemovalReason), ()>>,
     pub(crate) subscribed: Vec<Listener<Subscribed, ()>>,
     pub(crate) unsubscribed: Vec<Listener<Subscribed, ()>>,
@@ -76,10 +79,7 @@ impl Table {
     }
 
     fn wants(&self, point: &Point) -> bool {
-        match point {
-            Point::Listen(channel) => self.listens(channel),
-            _ => self.points().contains(point.flag()),
-        }
+        if let Point::Listen(channel) = point { self.listens(channel) } else { self.points().contains(point.flag()) }
     }
 
     fn listens(&self, channel: &ChannelName) -> bool {
@@ -179,7 +179,7 @@ impl Asking {
                 self.subscribed(&table.subscribed, channel).await;
                 Verdict::allow()
             }
-            _ => Verdict::allow(),
+            Point::Incoming | Point::Unsubscribed(_) | _ => Verdict::allow(),
         }
     }
 
@@ -191,24 +191,24 @@ impl Asking {
             let incoming = Incoming {
                 session: session.clone(),
                 channel: channel.clone(),
-                message: message.clone(),
+                message: Arc::clone(&message),
                 context: self.context.clone(),
                 server: self.server.clone(),
             };
             match listener(incoming).await {
                 Outcome::Continue => {}
                 Outcome::Data(data) => {
-                    message.data = Some(data);
+                    Arc::make_mut(&mut message).data = Some(data);
                     changed = true;
                 }
                 Outcome::Message(other) => {
-                    message = *other;
+                    message = Arc::new(*other);
                     changed = true;
                 }
                 Outcome::Veto => return Verdict::deny(),
             }
         }
-        let ruling = if changed { Ruling::Replace(Box::new(message)) } else { Ruling::Allow };
+        let ruling = if changed { Ruling::Replace(Box::new(Arc::unwrap_or_clone(message))) } else { Ruling::Allow };
         Verdict { ruling, ..Verdict::allow() }
     }
 
@@ -231,7 +231,7 @@ impl Asking {
     }
 
     fn asked(&self) -> Asked {
-        let message: Message = self.question.message.clone();
+        let message = Arc::clone(&self.question.message);
         Asked { session: self.session(), message, context: self.context.clone() }
     }
 }

@@ -5,17 +5,19 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
 use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::context::PeerAddr;
@@ -113,7 +115,7 @@ impl Listener {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let Self { tcp, options } = self;
-        let http = Arc::new(builder(&options));
+        let http = Arc::new(Http::new(&options));
         let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         // Each connection holds a receiver: it hears of the stop, and its end is seen when all are dropped.
         let (stopping, stopped) = watch::channel(false);
@@ -129,11 +131,8 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let connection = connection(Arc::clone(&http), stream, peer, service.clone(), stopped.clone());
-                    tokio::spawn(async move {
-                        connection.await;
-                        drop(permit);
-                    });
+                    let accepted = Accepted { stream, peer, stopping: stopped.clone(), _permit: permit };
+                    tokio::spawn(serve_connection(Arc::clone(&http), accepted, service.clone()));
                 }
                 Err(error) => accept_failed(&error).await,
             }
@@ -149,61 +148,116 @@ impl Listener {
     }
 }
 
-fn builder(options: &ListenerOptions) -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_read_timeout)
-        .max_buf_size(options.buffer_size_max.max(8192))
-        .pipeline_flush(true);
-    http.http2().timer(TokioTimer::new()).max_concurrent_streams(options.http2_streams_max);
-    http
+/// How connections are served.
+struct Http {
+    one: http1::Builder,
+    two: http2::Builder<TokioExecutor>,
+    first_bytes_timeout: Duration,
 }
 
-async fn connection<S, B>(
-    http: Arc<auto::Builder<TokioExecutor>>,
+impl Http {
+    fn new(options: &ListenerOptions) -> Self {
+        let mut one = http1::Builder::new();
+        one.timer(TokioTimer::new())
+            .header_read_timeout(options.header_read_timeout)
+            .max_buf_size(options.buffer_size_max.max(BUFFER_SIZE_MIN));
+        let mut two = http2::Builder::new(TokioExecutor::new());
+        two.timer(TokioTimer::new()).max_concurrent_streams(options.http2_streams_max);
+        Self { one, two, first_bytes_timeout: options.header_read_timeout }
+    }
+}
+
+/// The least that hyper takes.
+const BUFFER_SIZE_MIN: usize = 8 * 1024;
+
+/// A connection that was accepted.
+struct Accepted {
     stream: TcpStream,
     peer: SocketAddr,
-    service: S,
-    mut stopping: watch::Receiver<bool>,
-) where
+    stopping: watch::Receiver<bool>,
+    _permit: Result<OwnedSemaphorePermit, AcquireError>,
+}
+
+async fn serve_connection<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S)
+where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let peer = accepted.peer;
     // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
-    let _ = stream.set_nodelay(true);
-    let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
+    let _ = accepted.stream.set_nodelay(true);
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(PeerAddr(peer));
         service.clone().call(request)
     });
-    let mut serving = pin!(http.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    let Ok(Ok(is_http2)) = timeout(http.first_bytes_timeout, is_http2(&accepted.stream)).await else { return };
+    // Boxed, so that the task has room for the one that it is, and not for what came before.
+    let io = TokioIo::new(accepted.stream);
+    let served = if is_http2 {
+        let serving = http.two.serve_connection(io, service);
+        drop(http);
+        drive(Box::pin(serving), |serving| serving.graceful_shutdown(), &mut accepted.stopping).await
+    } else {
+        let serving = http.one.serve_connection(io, service).with_upgrades();
+        drop(http);
+        drive(Box::pin(serving), |serving| serving.graceful_shutdown(), &mut accepted.stopping).await
+    };
+    if let Err(error) = served {
+        // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
+        tracing::debug!(%peer, %error, "connection failed");
+    }
+}
+
+/// Whether a connection begins as HTTP/2 by prior knowledge does. Looks without reading: hyper would make its buffer
+/// twice as large for what is handed to it in two parts.
+async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
+    // No other method begins so.
+    const PREFACE: &[u8; 3] = b"PRI";
+    let mut start = [0; PREFACE.len()];
+    // A second in all: whoever takes longer for three bytes is no HTTP/2 client.
+    for _ in 0..100 {
+        let length = stream.peek(&mut start).await?;
+        if length == 0 || !PREFACE.starts_with(&start[..length]) {
+            return Ok(false);
+        }
+        if length == PREFACE.len() {
+            return Ok(true);
+        }
+        // One or two bytes, `P` or `PR`: nothing tells when a third is there. Clients do not send like this.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    Ok(false)
+}
+
+/// Runs a connection to its end, gracefully once the listener stops.
+async fn drive<C>(
+    mut serving: Pin<Box<C>>,
+    shut_down: impl FnOnce(Pin<&mut C>),
+    stopping: &mut watch::Receiver<bool>,
+) -> hyper::Result<()>
+where
+    C: Future<Output = hyper::Result<()>>,
+{
     let stopped = async {
         // An error is as good: the listener is gone.
         let _ = stopping.wait_for(|&stopping| stopping).await;
     };
-    let served = tokio::select! {
-        served = serving.as_mut() => served,
-        () = stopped => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = served {
-        // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
-        tracing::debug!(%peer, error = &*error, "connection failed");
+    tokio::select! {
+        served = serving.as_mut() => return served,
+        () = stopped => {}
     }
+    shut_down(serving.as_mut());
+    serving.await
 }
 
 async fn accept_failed(error: &io::Error) {
-    match error.kind() {
-        // The client was gone before it was accepted.
-        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
-        _ => {
-            // Out of descriptors, most likely: without a pause this would be a busy loop until one is free.
-            tracing::error!(%error, "cannot accept connections");
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if !matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        // Not a client that was gone before it was accepted. Out of descriptors, most likely: without a pause this
+        // would be a busy loop until one is free.
+        tracing::error!(%error, "cannot accept connections");
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

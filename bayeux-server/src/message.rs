@@ -21,7 +21,7 @@ pub struct Incoming {
     /// The message's channel, also for listeners on wildcards (rule A-22).
     pub channel: ChannelName,
     /// The message. On a broadcast channel it has neither `id` nor `clientId` (rule G-10).
-    pub message: Message,
+    pub message: Arc<Message>,
     /// The request that it came with.
     pub context: Option<Arc<Context>>,
     pub(crate) server: Server,
@@ -118,7 +118,7 @@ pub struct Subscribed {
     /// To what.
     pub channel: ChannelPattern,
     /// The message that asked for it, if one did.
-    pub message: Option<Message>,
+    pub message: Option<Arc<Message>>,
     /// The request that it came with.
     pub context: Option<Arc<Context>>,
 }

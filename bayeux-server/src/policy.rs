@@ -17,7 +17,7 @@ pub struct Asked {
     /// Whose message it is; at a handshake, the session that it would make.
     pub session: Option<Session>,
     /// The message.
-    pub message: Message,
+    pub message: Arc<Message>,
     /// The request that it came with.
     pub context: Option<Arc<Context>>,
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bayeux_core::{ClientId, Command, Config, ConnectionKey, Input, LinkFacts, ShardId, Transport};
-use bayeux_proto::{Batch, ChannelName, Event, Limits};
+use bayeux_proto::{Batch, ChannelKind, ChannelName, Event, Limits};
 use bytestring::ByteString;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ use crate::hooks::{EngineHooks, Listener, Registry, Table};
 use crate::link::Link;
 use crate::message::{Incoming, Outcome};
 use crate::random::RandomIds;
-use crate::session::{Session, SessionMap, shard_of_channel};
+use crate::session::{Session, SessionMap};
 use crate::shard::Shard;
 
 /// A Bayeux server. Cheap to clone; all clones are the same server.
@@ -79,7 +79,7 @@ impl Server {
         if !effects::in_hook() && !self.has_room() {
             return Err(SendError::Busy);
         }
-        let shard = shard_of_channel(channel.text(), self.0.config.shards);
+        let shard = ShardId::home_of(channel.as_str(), self.0.config.shards);
         self.command(shard, Command::Publish { channel, event, from: None });
         Ok(())
     }
@@ -91,7 +91,7 @@ impl Server {
         }
         let shard = match &from {
             Some(from) => from.shard(),
-            None => shard_of_channel(channel.text(), self.0.config.shards),
+            None => ShardId::home_of(channel.as_str(), self.0.config.shards),
         };
         self.command(shard, Command::Publish { channel, event, from });
     }
@@ -230,7 +230,7 @@ impl Server {
 
     /// Carries out a command in `shard`; within a hook, together with its verdict.
     pub(crate) fn command(&self, shard: ShardId, command: Command) {
-        if let Err(command) = effects::defer(command) {
+        if let Some(command) = effects::defer(command) {
             self.command_now(shard, command);
         }
     }
@@ -287,7 +287,8 @@ impl Server {
     }
 
     pub(crate) fn channel_name(&self, channel: &str) -> Result<ChannelName, SendError> {
-        Ok(ChannelName::parse(&ByteString::from(channel), &self.0.config.channels)?)
+        let channel = ChannelName::parse(&ByteString::from(channel), &self.0.config.channels)?;
+        if channel.kind() == ChannelKind::Meta { Err(SendError::Meta) } else { Ok(channel) }
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> &Shard {

@@ -43,6 +43,11 @@ impl Session {
         self.facts.transport
     }
 
+    /// The server that it is a session of.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
+
     /// Whether the session is there still.
     pub fn is_alive(&self) -> bool {
         self.server.session(self.id().as_str()).is_some()
@@ -92,10 +97,12 @@ impl fmt::Debug for Session {
     }
 }
 
+type Part = HashMap<ClientId, Arc<Facts>>;
+
 /// All sessions by id: read by anyone, written only where one is added or removed.
 #[derive(Debug)]
 pub(crate) struct SessionMap {
-    parts: Box<[RwLock<HashMap<ClientId, Arc<Facts>>>]>,
+    parts: Box<[RwLock<Part>]>,
     hasher: RandomState,
     count: AtomicUsize,
 }
@@ -131,7 +138,7 @@ impl SessionMap {
         self.count.load(Ordering::Relaxed)
     }
 
-    /// All of them, part after part, by id within a part.
+    /// All of them, in no particular order.
     pub(crate) fn list(&self) -> Vec<Arc<Facts>> {
         let mut all = Vec::with_capacity(self.len());
         for part in &self.parts {
@@ -140,18 +147,10 @@ impl SessionMap {
         all
     }
 
-    fn part(&self, id: &str) -> &RwLock<HashMap<ClientId, Arc<Facts>>> {
+    fn part(&self, id: &str) -> &RwLock<Part> {
         let hash = self.hasher.hash_one(id) as usize;
         &self.parts[hash % Self::PARTS]
     }
-}
-
-/// A channel's shard for the server's own publishes: always the same, so that they keep their order.
-pub(crate) fn shard_of_channel(channel: &ByteString, shards: u16) -> ShardId {
-    // FNV-1a; its low bits are the weak ones.
-    let hash =
-        channel.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    ShardId(((hash >> 32) % u64::from(shards.max(1))) as u16)
 }
 
 impl Server {

@@ -422,7 +422,13 @@ impl State {
             Notice::DecisionExpired { id } => {
                 tracing::warn!(?id, "a hook did not answer in time; its message is denied");
             }
-            _ => {}
+            // Asked for at no point; what subscribed is asked about, not told.
+            Notice::Subscribed { .. }
+            | Notice::ChannelAdded { .. }
+            | Notice::ChannelRemoved { .. }
+            | Notice::Suspended { .. }
+            | Notice::Resumed { .. }
+            | _ => {}
         }
     }
 }

@@ -70,7 +70,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
             // server that stops waits for it.
             let Self { socket, mut link, .. } = self;
             link.close();
-            drop(timeout(CLOSE_GRACE, farewell(socket, code, reason)).await);
+            // Boxed: connections that are open need no room for it.
+            drop(Box::pin(timeout(CLOSE_GRACE, farewell(socket, code, reason))).await);
         }
     }
 
@@ -188,7 +189,7 @@ fn closing(reason: CloseReason) -> End {
         CloseReason::Flooded => End::Close(CloseCode::Policy, "Too Many Messages"),
         CloseReason::SessionRemoved => End::Close(CloseCode::Normal, "Destroy"),
         CloseReason::Stopping => End::Close(CloseCode::Away, "Stopping"),
-        _ => End::Close(CloseCode::Normal, "Disconnect"),
+        CloseReason::Lingered | CloseReason::ConnectReplaced | _ => End::Close(CloseCode::Normal, "Disconnect"),
     }
 }
 
@@ -201,7 +202,16 @@ fn failed(error: &Error) -> End {
         // The client is gone: nobody is there to be told.
         Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
         Error::Protocol(_) => End::Close(CloseCode::Protocol, "Not WebSocket"),
-        _ => End::Gone,
+        Error::ConnectionClosed
+        | Error::AlreadyClosed
+        | Error::Io(_)
+        | Error::Tls(_)
+        | Error::Capacity(_)
+        | Error::WriteBufferFull(_)
+        | Error::AttackAttempt
+        | Error::Url(_)
+        | Error::Http(_)
+        | Error::HttpFormat(_) => End::Gone,
     }
 }
 

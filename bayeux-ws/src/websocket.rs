@@ -149,7 +149,8 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     tokens(headers, name).any(|element| element.eq_ignore_ascii_case(token))
 }
 
-/// Runs a connection from its upgrade to its end.
+/// Waits for the upgrade, then leaves the connection to a task of its own: one that has no room for what was needed to
+/// get there.
 async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, options: Arc<WsOptions>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
@@ -162,20 +163,27 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
     let config = config(&options, &limits);
     let facts = LinkFacts { transport: Transport::WebSocket, http2: false, browser: None };
     let link = server.connect(facts, context);
-    drop(server);
-    // Boxed, so that the task does not keep room for what this function needed.
-    match upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
-        Ok(parts) => {
-            let stream = parts.io.into_inner();
-            let read = parts.read_buf.to_vec();
+    match own_stream(upgraded) {
+        Ok((stream, read)) => {
             let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-            Box::pin(Conversation::new(socket, link, limits, options).run()).await;
+            tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
         Err(upgraded) => {
             let stream: TokioIo<Upgraded> = TokioIo::new(upgraded);
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-            Box::pin(Conversation::new(socket, link, limits, options).run()).await;
+            tokio::spawn(Conversation::new(socket, link, limits, options).run());
         }
+    }
+}
+
+/// Takes the socket out of hyper, with the bytes that were read ahead, where it is one: under our listener, or under
+/// hyper-util's automatic choice of version, as in axum.
+fn own_stream(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
+    // The bytes are copied: they are a slice of hyper's buffer, which is much larger.
+    match upgraded.downcast::<TokioIo<TcpStream>>() {
+        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
+        Err(upgraded) => upgrade::downcast::<TokioIo<TcpStream>>(upgraded)
+            .map(|parts| (parts.io.into_inner(), parts.read_buf.to_vec())),
     }
 }
 

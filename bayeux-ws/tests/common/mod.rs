@@ -158,10 +158,9 @@ impl Client {
     /// The code and reason that the server closes with, whatever it sends before.
     pub async fn closed(&mut self) -> (u16, String) {
         loop {
-            match self.next().await.expect("a close frame") {
-                Message::Close(Some(close)) => return (close.code.into(), close.reason.to_string()),
-                Message::Close(None) => panic!("a close without code"),
-                _ => {}
+            if let Message::Close(close) = self.next().await.expect("a close frame") {
+                let close = close.expect("a close with a code");
+                return (close.code.into(), close.reason.to_string());
             }
         }
     }
