@@ -111,6 +111,7 @@ scripts! {
     takeover_forbidden,
     tolerance,
     transport_options,
+    unbinding,
     unknown_session,
     unsubscribe,
     unsubscribe_unasked,

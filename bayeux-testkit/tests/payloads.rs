@@ -169,7 +169,7 @@ fn publish_of_the_application_goes_through_listeners() {
             let ruling = match question.message.channel.as_deref() {
                 Some("/stop") => bayeux_core::Ruling::Deny { reason: None },
                 Some("/change") => {
-                    let mut message = question.message.clone();
+                    let mut message = bayeux_proto::Message::clone(&question.message);
                     message.data = Some(bayeux_proto::RawJson::new("\"changed\"").expect("JSON"));
                     bayeux_core::Ruling::Replace(Box::new(message))
                 }
