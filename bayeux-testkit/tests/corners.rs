@@ -408,3 +408,41 @@ fn many_subscriptions_in_one_message() {
     world.advance(Duration::from_secs(60));
     assert_eq!(world.channel_count(), 0);
 }
+
+/// L-20, L-21: and where that connect is refused for what it says, before it is a connect of the session, the session
+/// expires as any other.
+#[test]
+fn refused_connect_behind_a_parked_lane_does_not_keep_its_session() {
+    for shards in SHARDS {
+        for connect in [
+            json!({"channel": "/meta/connect", "id": "<>"}),
+            json!({"channel": "/meta/connect", "clientId": "nobody"}),
+            json!({"channel": "/meta/connect", "advice": 7}),
+        ] {
+            let mut world = World::new(Options::shards(shards));
+            let mut alice = Client::websocket(&mut world).connected(&mut world);
+            world.hooks().wait(Points::SUBSCRIBE);
+            alice.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/a"}));
+            alice.send(&mut world, connect.clone());
+            world.advance(Duration::from_secs(5));
+            world.answer(0, Verdict::allow());
+            world.advance(Duration::from_secs(45));
+            assert_eq!(world.session_count(), 0, "{shards} shards, {connect}");
+        }
+    }
+}
+
+/// The same where the connection closes while the connect waits.
+#[test]
+fn connect_behind_a_parked_lane_of_a_closed_connection_does_not_keep_its_session() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut alice = Client::websocket(&mut world).connected(&mut world);
+        world.hooks().wait(Points::SUBSCRIBE);
+        alice.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/a"}));
+        alice.connect(&mut world);
+        world.cut(alice.socket());
+        world.advance(Duration::from_secs(80));
+        assert_eq!(world.session_count(), 0, "{shards} shards");
+    }
+}

@@ -261,6 +261,9 @@ impl Simulation {
     }
 
     fn handshake(&mut self, at: usize) {
+        if self.clients[at].pending.is_some() {
+            return;
+        }
         let request = self.clients[at].client.send(&mut self.world, json!({"channel": "/meta/handshake"}));
         self.clients[at].pending = Some(request);
     }
