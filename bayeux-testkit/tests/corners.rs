@@ -364,11 +364,11 @@ fn refused_subscription_by_the_application_leaves_no_channel() {
     }
 }
 
-/// House style, bounded work: the end of one session ends the next, and so on, a thousand times: each WebSocket waits with
+/// House style, bounded work: the end of one session ends the next, and so on, hundreds of times: each WebSocket waits with
 /// a connect, and behind it with the disconnect of the next one's session. No stack may be used up.
 #[test]
 fn chain_of_sessions_that_end_each_other() {
-    const SESSIONS: usize = 1_500;
+    const SESSIONS: usize = 600;
     // As small as the stacks of worker threads.
     let run = || {
         let mut options = Options::shards(1);
