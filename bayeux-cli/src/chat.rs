@@ -5,9 +5,9 @@
 //! - `/service/privatechat` takes `{room, user, chat, peer}` and delivers `{user, chat, scope: "private", peer}` on
 //!   `/chat/{room}` to the sessions of the members named in `peer` (separated by commas), and to the sender.
 //!
-//! `room` is `demo` or `/chat/demo`. A name is whatever a session chose when it joined: the chat has no accounts, and
-//! several sessions may share one (a page that is loaded anew, two tabs). What it does ensure: a private message
-//! bears the name that its sender joined with, whatever the message says.
+//! Nobody else may publish on `/members/{room}`. `room` is `demo` or `/chat/demo`. A name is whatever a session chose
+//! when it joined: the chat has no accounts, and several sessions may share one (a page that is loaded anew, two tabs).
+//! What it does ensure: a private message bears the name that its sender joined with, whatever the message says.
 
 mod rooms;
 
@@ -46,6 +46,11 @@ impl Chat {
             })
             .on_message("/service/privatechat", move |message: Incoming| {
                 let outcome = private.tell(&message);
+                std::future::ready(outcome)
+            })
+            // Lists come from the server alone: a client's would put words into its mouth.
+            .on_message("/members/**", |message: Incoming| {
+                let outcome = if message.session.is_some() { Outcome::Veto } else { Outcome::Continue };
                 std::future::ready(outcome)
             })
             .on_session_removed(move |session, _| {

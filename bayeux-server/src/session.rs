@@ -8,7 +8,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bayeux_core::{ClientId, Command, ShardId, Transport};
 use bayeux_proto::{ChannelName, Event};
-use bytestring::ByteString;
 
 use crate::data::IntoData;
 use crate::error::SendError;

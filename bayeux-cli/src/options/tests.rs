@@ -7,8 +7,9 @@ use super::*;
 
 /// Loads options from a file's text, variables and flags.
 fn load_from(file: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Loaded, OptionError> {
-    // One file per thread: tests run in parallel.
-    let path = std::env::temp_dir().join(format!("bayeux-options-{:?}.toml", std::thread::current().id()));
+    // One file per thread of each process: tests run in parallel.
+    let name = format!("bayeux-options-{}-{:?}.toml", std::process::id(), std::thread::current().id());
+    let path = std::env::temp_dir().join(name);
     fs::write(&path, file).expect("a temporary file can be written");
     let mut arguments = vec!["serve".to_owned()];
     if !file.is_empty() {

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Barrier, mpsc, watch};
 use tokio::time::timeout;
 
 use crate::wire::{Frame, Http, PATIENCE, WebSocket, upgrade};
@@ -35,6 +36,8 @@ pub(crate) struct Talk {
     pub(crate) stop: watch::Receiver<bool>,
     /// Where the ids of the sessions go, for attackers to know.
     pub(crate) ids: mpsc::UnboundedSender<String>,
+    /// Nobody talks before both listen.
+    pub(crate) both: Arc<Barrier>,
 }
 
 impl Talk {
@@ -63,7 +66,7 @@ fn messages(text: &[u8]) -> Vec<Value> {
 
 /// Talks over WebSocket until told to stop, then listens a little longer.
 pub(crate) async fn over_websocket(mut talk: Talk, name: &str, other: &str) -> Seen {
-    let (mut socket, mut frames) = upgrade(talk.address).await.expect("a WebSocket");
+    let (mut socket, mut frames) = upgrade(talk.address, "/cometd").await.expect("a WebSocket");
     let (received, mut inbox) = mpsc::unbounded_channel();
     let reader = tokio::spawn(async move {
         while let Ok(Frame::Text(text)) = frames.next().await {
@@ -81,7 +84,10 @@ pub(crate) async fn over_websocket(mut talk: Talk, name: &str, other: &str) -> S
     let connect = json!([{ "channel": "/meta/connect", "clientId": id, "connectionType": "websocket" }]);
     let subscribe = json!([{ "channel": "/meta/subscribe", "clientId": id, "subscription": CHANNEL }]);
     send(&mut socket, &subscribe).await;
+    let reply = timeout(PATIENCE, inbox.recv()).await.expect("in time").expect("a reply to the subscription");
+    assert_eq!(reply[0]["successful"], true, "{reply:?}");
     send(&mut socket, &connect).await;
+    talk.both.wait().await;
     let mut seen = Seen::default();
     let mut pace = tokio::time::interval(PACE);
     let mut quiet_at = None;
@@ -139,6 +145,7 @@ pub(crate) async fn over_long_polling(mut talk: Talk, name: &str, other: &str) -
     let mut seen = Seen::default();
     let subscribe = json!([{ "channel": "/meta/subscribe", "clientId": id, "subscription": CHANNEL }]);
     post(&mut http, &cookie, &subscribe, &talk, other, &mut seen).await;
+    talk.both.wait().await;
 
     let poll = tokio::spawn({
         let (talk, cookie, id, other) = (talk.clone(), cookie.clone(), id.clone(), other.to_owned());

@@ -1,4 +1,5 @@
-//! HTTP and WebSocket by hand: a library would refuse to send most of what is sent here.
+//! HTTP and WebSocket by hand: a library would refuse to send most of what the hostile test sends.
+#![allow(dead_code, reason = "not every test needs all of it")]
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,6 +12,13 @@ use tokio::time::timeout;
 
 /// Nothing that is answered at all is answered later than this, on a busy machine too.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A connection on which a small write does not wait for the acknowledgement of the last.
+pub(crate) async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
 
 /// A keep-alive connection.
 pub(crate) struct Http {
@@ -28,7 +36,7 @@ pub(crate) struct Response {
 
 impl Http {
     pub(crate) async fn connect(address: SocketAddr) -> io::Result<Self> {
-        let (reader, writer) = TcpStream::connect(address).await?.into_split();
+        let (reader, writer) = connect(address).await?.into_split();
         Ok(Self { reader: BufReader::new(reader), writer })
     }
 
@@ -83,7 +91,7 @@ async fn read_response(reader: &mut BufReader<OwnedReadHalf>) -> io::Result<Resp
 
 /// Sends `bytes`, closes that direction, and reads to the end.
 pub(crate) async fn converse(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let (mut reader, mut writer) = TcpStream::connect(address).await?.into_split();
+    let (mut reader, mut writer) = connect(address).await?.into_split();
     let write = async {
         // Fails where the server has had enough, which is its right.
         let _ = writer.write_all(bytes).await;
@@ -121,10 +129,12 @@ pub(crate) enum Frame {
 }
 
 /// Opens a WebSocket.
-pub(crate) async fn upgrade(address: SocketAddr) -> io::Result<(WebSocket, Frames)> {
-    let (reader, mut writer) = TcpStream::connect(address).await?.into_split();
-    let request = "GET /cometd HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-                   Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+pub(crate) async fn upgrade(address: SocketAddr, path: &str) -> io::Result<(WebSocket, Frames)> {
+    let (reader, mut writer) = connect(address).await?.into_split();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
     writer.write_all(request.as_bytes()).await?;
     let mut reader = BufReader::new(reader);
     let response = timeout(PATIENCE, read_response(&mut reader)).await??;
