@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bayeux_core::{Answer, Budget, ChannelSetting, Command, Notice, Overflow, Points, SessionSetting, Verdict};
+use bayeux_core::{Answer, Budget, ChannelSetting, Command, Notice, Overflow, Point, Points, SessionSetting, Verdict};
 use bayeux_testkit::{Client, Options, Via, World, Writes, channel, event, pattern};
 use serde_json::{Value, json};
 
@@ -444,5 +444,32 @@ fn connect_behind_a_parked_lane_of_a_closed_connection_does_not_keep_its_session
         world.cut(alice.socket());
         world.advance(Duration::from_secs(80));
         assert_eq!(world.session_count(), 0, "{shards} shards");
+    }
+}
+
+/// Two lanes of one session wait, and both give up in the same moment; what the first goes on to do ends the session, and
+/// must not decide for the second again: its next message is asked about, and waits.
+#[test]
+fn decisions_that_expire_together_are_each_decided_once() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut alice = Client::long_polling(&mut world).connected(&mut world);
+        for name in ["/slow", "/meta/connect", "/later"] {
+            wait_for(&world, Points::INCOMING.with(Points::LISTEN), name);
+        }
+        alice.send(&mut world, json!([{"channel": "/slow", "data": 1}, {"channel": "/meta/disconnect"}]));
+        let second = json!([{"channel": "/meta/connect"}, {"channel": "/later", "data": 2}]);
+        // Past what comes before listeners.
+        let request = alice.send(&mut world, second);
+        while let Some(at) = world.questions().iter().position(|question| question.point == Point::Incoming) {
+            world.answer(at, Verdict::allow());
+        }
+        assert_eq!(world.questions().len(), 2);
+        world.advance(world.options().config.decision_timeout);
+        assert_eq!(world.session_count(), 0, "the first lane went on to its disconnect");
+        assert_eq!(world.questions().len(), 1, "{shards} shards: the next message of the second");
+        assert!(alice.replies(&world, &request).is_empty());
+        world.answer(0, Verdict::deny());
+        assert_eq!(alice.replies(&world, &request)[1]["error"], "404::message_deleted");
     }
 }
