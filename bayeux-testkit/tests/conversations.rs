@@ -1,0 +1,124 @@
+//! Runs every script of `tests/conversations` with 1, 2 and 4 shards.
+//!
+//! Rule: what clients see on the wire is protocol.md, and does not depend on how many shards a server has. Risk: a rule
+//! that holds in one engine breaks where session, channel and connection live in different ones. Method: scripts with
+//! expected transcripts, written from the rules; one test per file. With `BAYEUX_REWRITE=1` in the environment,
+//! differing expectations are rewritten in place, to be reviewed as a diff.
+
+use std::path::Path;
+
+fn run(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations").join(format!("{name}.txt"));
+    let script = std::fs::read_to_string(&path).expect("the script is there");
+    let mut script = script;
+    let mut failures = String::new();
+    for shards in bayeux_testkit::script::shards(&script) {
+        let outcomes = bayeux_testkit::script::run(&script, shards);
+        if outcomes.differences.is_empty() {
+            continue;
+        }
+        if std::env::var_os("BAYEUX_REWRITE").is_some() {
+            // Only the first number of shards writes: the others must then agree with it.
+            std::fs::write(&path, &outcomes.rewritten).expect("the script can be written");
+            script = outcomes.rewritten;
+            continue;
+        }
+        failures.push_str(&format!("{name} with {shards} shards:\n{}\n", outcomes.differences.join("\n")));
+    }
+    assert!(failures.is_empty(), "{failures}");
+}
+
+macro_rules! scripts {
+    ($($name:ident),* $(,)?) => {
+        $(#[test] fn $name() { run(stringify!($name)); })*
+
+        /// A script that nobody runs is worse than none.
+        #[test]
+        fn every_script_is_listed() {
+            let listed = [$(concat!(stringify!($name), ".txt")),*];
+            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
+            for entry in std::fs::read_dir(folder).expect("the scripts are there") {
+                let name = entry.expect("it can be read").file_name();
+                assert!(listed.iter().any(|known| name == **known), "{name:?} is not listed");
+            }
+        }
+    };
+}
+
+scripts! {
+    browser,
+    browser_trusted,
+    callback_polling,
+    channels,
+    channels_of_sessions,
+    connect_duplicate,
+    connect_duplicate_status,
+    connect_hold,
+    connect_in_batch,
+    connect_interval,
+    connect_listener,
+    connect_settings,
+    connects_only,
+    connects_only_handshake,
+    connects_only_session,
+    disconnect,
+    disconnect_in_connect,
+    disconnect_linger,
+    expiry,
+    expiry_lost,
+    extensions,
+    frames_all_in_one,
+    handshake,
+    handshake_delivery,
+    handshake_delivery_allowed,
+    handshake_denied,
+    handshake_failed,
+    handshake_in_batch,
+    handshake_listener,
+    handshake_reconnect,
+    heartbeats,
+    hijacking,
+    holds,
+    interval,
+    lazy,
+    lazy_off,
+    lazy_order,
+    listeners,
+    max_processing,
+    own_messages,
+    own_messages_off,
+    publish,
+    publish_to_swept,
+    queue_drop_newest,
+    queue_drop_oldest,
+    queue_remove,
+    rebinding,
+    rebinding_denied,
+    removed_while_held,
+    server_disconnect,
+    server_remove,
+    stop,
+    subscribe,
+    subscribe_denied,
+    tabs,
+    tabs_http2,
+    tabs_none,
+    tabs_refused,
+    tabs_two,
+    tabs_unlimited,
+    takeover,
+    takeover_after_loss,
+    takeover_forbidden,
+    tolerance,
+    transport_options,
+    unbinding,
+    unknown_session,
+    unsubscribe,
+    unsubscribe_unasked,
+    validation,
+    validation_off,
+    waiting,
+    websocket,
+    websocket_to_http,
+    wildcards,
+}
