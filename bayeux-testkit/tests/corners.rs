@@ -473,3 +473,20 @@ fn decisions_that_expire_together_are_each_decided_once() {
         assert_eq!(alice.replies(&world, &request)[1]["error"], "404::message_deleted");
     }
 }
+
+/// The same where the WebSocket is bound to another session before the refusal is written (H-2).
+#[test]
+fn refused_connect_before_a_new_handshake_does_not_keep_its_session() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut alice = Client::websocket(&mut world).connected(&mut world);
+        world.hooks().wait(Points::SUBSCRIBE);
+        alice.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/a"}));
+        alice.send(&mut world, json!({"channel": "/meta/connect", "id": "<>"}));
+        alice.send(&mut world, json!({"channel": "/meta/handshake"}));
+        world.advance(Duration::from_secs(5));
+        world.answer(0, Verdict::allow());
+        world.advance(Duration::from_secs(80));
+        assert_eq!(world.session_count(), 0, "{shards} shards");
+    }
+}
