@@ -55,8 +55,8 @@ pub(crate) struct Lane {
     inbox: VecDeque<Batch>,
     /// Their size on the wire.
     inbox_bytes: usize,
-    /// Whether one of them has kept the session from expiring, since it has a connect.
-    pub(crate) keeps_session: bool,
+    /// The session that one of them keeps from expiring, since it has a connect.
+    keeps: Option<SessionKey>,
     /// The message that waits, while the lane is parked.
     work: Option<Work>,
     /// The decision that it waits for, if that is what it waits for.
@@ -161,7 +161,7 @@ impl Lane {
             messages: Vec::new().into_iter(),
             inbox: VecDeque::new(),
             inbox_bytes: 0,
-            keeps_session: false,
+            keeps: None,
             work: None,
             decision: None,
         }
@@ -210,10 +210,10 @@ impl Engine {
         }
         let connects = batch.messages.iter().any(|message| is_meta(message, meta::CONNECT));
         lane.enqueue(batch);
-        lane.keeps_session |= connects;
         if let Some(key) = lane.session.filter(|_| connects)
             && let Some(session) = self.sessions.get_mut(key)
         {
+            lane.keeps = Some(key);
             // The client has done its part: it is the server that keeps its connect waiting (rule L-21).
             session.expire_at = None;
             self.rearm(key);
@@ -277,14 +277,16 @@ impl Engine {
         if std::mem::take(&mut lane.open) {
             self.finish_envelope(lane);
         }
-        if lane.inbox.is_empty() && std::mem::take(&mut lane.keeps_session) {
-            self.end_keeping(lane.session);
-        }
         while let Some(batch) = lane.dequeue() {
-            if self.open_envelope(lane, batch) {
+            let opened = self.open_envelope(lane, batch);
+            if lane.keeps != lane.session {
+                self.end_keeping(lane.keeps.take());
+            }
+            if opened {
                 return true;
             }
         }
+        self.end_keeping(lane.keeps.take());
         false
     }
 
