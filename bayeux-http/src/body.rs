@@ -18,8 +18,25 @@ pub(crate) enum ReadError {
     Broken,
 }
 
+/// What is read and thrown away of a body that is too large: over HTTP/2 a response that comes before the end of its
+/// request looks to many clients like a broken stream. A body beyond that is cut.
+const DISCARD_MAX: usize = 64 * 1024 * 1024;
+
+/// Reads a body to its end, or a good part of it, for the sake of the client that sends it.
+pub(crate) async fn discard(mut body: RequestBody, within: Duration) {
+    let all = async {
+        let mut left = DISCARD_MAX;
+        while let Ok(Some(piece)) = next(&mut body).await {
+            let Some(rest) = left.checked_sub(piece.len()) else { return };
+            left = rest;
+        }
+    };
+    // Too slow is as good as read: the answer is the same.
+    let _ = tokio::time::timeout(within, all).await;
+}
+
 /// Reads all of a body. Up to one piece beyond `limit` is held.
-pub(crate) async fn read(body: RequestBody, limit: usize, within: Duration) -> Result<Bytes, ReadError> {
+pub(crate) async fn read(body: &mut RequestBody, limit: usize, within: Duration) -> Result<Bytes, ReadError> {
     // Refused before a byte of it is asked for: a client that expects `100 Continue` need not send it.
     if body.size_hint().lower() > limit as u64 {
         return Err(ReadError::TooLarge);
@@ -27,13 +44,13 @@ pub(crate) async fn read(body: RequestBody, limit: usize, within: Duration) -> R
     tokio::time::timeout(within, read_all(body, limit)).await.unwrap_or(Err(ReadError::TooSlow))
 }
 
-async fn read_all(mut body: RequestBody, limit: usize) -> Result<Bytes, ReadError> {
+async fn read_all(body: &mut RequestBody, limit: usize) -> Result<Bytes, ReadError> {
     // Most bodies come in one piece, which is used as it is.
-    let Some(first) = next(&mut body).await? else { return Ok(Bytes::new()) };
+    let Some(first) = next(body).await? else { return Ok(Bytes::new()) };
     if first.len() > limit {
         return Err(ReadError::TooLarge);
     }
-    let Some(second) = next(&mut body).await? else { return Ok(first) };
+    let Some(second) = next(body).await? else { return Ok(first) };
     // The length that the client declared is reserved as far as it was sent already, so that declaring costs nothing.
     let mut all = BytesMut::with_capacity((first.len() + second.len()) * 2);
     all.extend_from_slice(&first);
@@ -43,7 +60,7 @@ async fn read_all(mut body: RequestBody, limit: usize) -> Result<Bytes, ReadErro
             return Err(ReadError::TooLarge);
         }
         all.extend_from_slice(&bytes);
-        piece = next(&mut body).await?;
+        piece = next(body).await?;
     }
     Ok(all.freeze())
 }
@@ -83,7 +100,7 @@ mod tests {
 
     #[tokio::test]
     async fn body_comes_in_whatever_pieces() {
-        let read = read(pieces(&["", "[{", "", "}", "]"]), 10, Duration::from_secs(1)).await;
+        let read = read(&mut pieces(&["", "[{", "", "}", "]"]), 10, Duration::from_secs(1)).await;
         assert_eq!(read, Ok(Bytes::from_static(b"[{}]")));
     }
 
@@ -91,17 +108,20 @@ mod tests {
     #[tokio::test]
     async fn body_over_the_limit_is_refused() {
         let limit = 4;
-        let declared = RequestBody::new(Full::new(Bytes::from_static(b"[{ }]")));
-        assert_eq!(read(declared, limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
-        assert_eq!(read(pieces(&["[{", " }]"]), limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
-        assert_eq!(read(pieces(&["[{ }]"]), limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
-        assert_eq!(read(pieces(&["[{", "}]"]), limit, Duration::from_secs(1)).await, Ok(Bytes::from_static(b"[{}]")));
+        let mut declared = RequestBody::new(Full::new(Bytes::from_static(b"[{ }]")));
+        assert_eq!(read(&mut declared, limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
+        assert_eq!(read(&mut pieces(&["[{", " }]"]), limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
+        assert_eq!(read(&mut pieces(&["[{ }]"]), limit, Duration::from_secs(1)).await, Err(ReadError::TooLarge));
+        assert_eq!(
+            read(&mut pieces(&["[{", "}]"]), limit, Duration::from_secs(1)).await,
+            Ok(Bytes::from_static(b"[{}]"))
+        );
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_body_is_given_up() {
         let never = StreamBody::new(futures_util::stream::pending::<Result<_, std::io::Error>>());
-        let read = read(RequestBody::new(never), 10, Duration::from_secs(30)).await;
+        let read = read(&mut RequestBody::new(never), 10, Duration::from_secs(30)).await;
         assert_eq!(read, Err(ReadError::TooSlow));
     }
 
@@ -112,6 +132,6 @@ mod tests {
             Ok(http_body::Frame::data(Bytes::from_static(b"[{"))),
             Err(end),
         ]));
-        assert_eq!(read(RequestBody::new(broken), 10, Duration::from_secs(1)).await, Err(ReadError::Broken));
+        assert_eq!(read(&mut RequestBody::new(broken), 10, Duration::from_secs(1)).await, Err(ReadError::Broken));
     }
 }

@@ -86,10 +86,14 @@ enum Refusal {
 
 /// Reads a request and has the engine process it.
 async fn begin(server: &Server, options: &HttpOptions, request: Request<RequestBody>) -> Result<Begun, Refusal> {
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let limits = server.limits(Transport::LongPolling);
-    let body = body::read(body, limits.bytes_max, options.body_timeout).await.map_err(Refusal::Body)?;
+    let read = body::read(&mut body, limits.bytes_max, options.body_timeout).await;
+    if read == Err(body::ReadError::TooLarge) && parts.version == Version::HTTP_2 {
+        body::discard(body, options.body_timeout).await;
+    }
+    let body = read.map_err(Refusal::Body)?;
     let batch = messages(content, body, &limits)?;
     let facts = LinkFacts {
         transport: Transport::LongPolling,

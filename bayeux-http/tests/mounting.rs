@@ -95,6 +95,27 @@ async fn sessions_of_one_browser_hold_on_one_http2_connection() {
     running.stop().await;
 }
 
+/// TH-44 over HTTP/2: the answer comes when the body was read, or its sender might take it for a broken stream.
+#[tokio::test]
+async fn body_over_the_limit_is_answered_over_http2_after_it_was_read() {
+    let mut config = config();
+    config.long_polling.max_message_size = 10_000;
+    let running = start(config).await;
+    let stream = TcpStream::connect(running.address).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    let url = format!("http://{}/cometd", running.address);
+    let large = json!([{"channel": "/a", "data": "x".repeat(2_000_000)}]);
+    let response = sender.send_request(request(&url, None, &large)).await.unwrap();
+    assert_eq!(response.status(), 413);
+    let hello = json!([{"id": "1", "channel": "/meta/handshake", "version": "1.0"}]);
+    let replies = body(sender.send_request(request(&url, None, &hello)).await.unwrap()).await;
+    assert_eq!(replies[0]["successful"], true, "the connection goes on");
+    drop(sender);
+    running.stop().await;
+}
+
 /// T2-2: a cancelled stream is an aborted request.
 #[tokio::test]
 async fn cancelled_stream_ends_its_hold() {
