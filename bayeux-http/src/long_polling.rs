@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bayeux_server::core::{BrowserId, LinkFacts};
 use bayeux_server::proto::{Batch, DecodeError, Limits, decode, encode};
 use bayeux_server::{
-    CloseReason, Context, Link, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService,
+    CloseReason, Context, Link, Parking, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService,
     is_over_tls, text_response,
 };
 use bytes::Bytes;
@@ -47,8 +47,14 @@ impl TransportService for LongPolling {
         let (server, options) = (server.clone(), Arc::clone(&self.options));
         Box::pin(async move {
             let cors = cors::headers(&options.allowed_origins, request.headers());
+            let parking = request.extensions().get::<Parking>().cloned();
             let mut response = match begin(&server, &options, request).await {
-                Ok(begun) => begun.respond(&options).await,
+                Ok(begun) => {
+                    if begun.link.is_held() {
+                        parking.inspect(Parking::park);
+                    }
+                    begun.respond(&options).await
+                }
                 Err(refusal) => refusal.response(),
             };
             response.headers_mut().extend(cors);
