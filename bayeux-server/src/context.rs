@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
+use bytes::Bytes;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 /// The peer's address, as an extension of a request. [`Listener`](crate::Listener) puts it there; behind another
 /// listener, a middleware may.
@@ -40,6 +41,30 @@ impl Context {
         Self { method, uri, version, headers, extensions, tls }
     }
 
+    /// The same in memory of its own. What a listener made of a request holds the buffer that the request was read
+    /// into, which is much larger, and a WebSocket's context lives as long as the WebSocket.
+    #[must_use]
+    pub fn detached(mut self) -> Self {
+        // One piece for all values.
+        let values: Vec<&[u8]> = self.headers.values().map(HeaderValue::as_bytes).collect();
+        let mut values = Bytes::from(values.concat());
+        let mut headers = HeaderMap::with_capacity(self.headers.len());
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.as_str().as_bytes());
+            let copy = HeaderValue::from_maybe_shared(values.split_to(value.len()));
+            // Neither fails: they are what they are copies of.
+            if let (Ok(name), Ok(mut copy)) = (name, copy) {
+                copy.set_sensitive(value.is_sensitive());
+                headers.append(name, copy);
+            }
+        }
+        self.headers = headers;
+        if let Ok(uri) = self.uri.to_string().parse() {
+            self.uri = uri;
+        }
+        self
+    }
+
     /// The request's method.
     pub fn method(&self) -> &Method {
         &self.method
@@ -73,5 +98,32 @@ impl Context {
     /// Whether the request was made over TLS, as far as can be told.
     pub fn is_tls(&self) -> bool {
         self.tls
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http::header::{AUTHORIZATION, COOKIE};
+
+    use super::*;
+
+    #[test]
+    fn detached_context_is_the_same() {
+        let mut secret = HeaderValue::from_static("secret");
+        secret.set_sensitive(true);
+        let request = Request::get("/cometd/x?a=b")
+            .header(COOKIE, "a=b")
+            .header("X-Own", "")
+            .header(COOKIE, HeaderValue::from_bytes(b"c=\xff").unwrap())
+            .header(AUTHORIZATION, secret)
+            .extension(OverTls);
+        let context = Context::new(request.body(()).unwrap().into_parts().0);
+        let (headers, uri) = (context.headers().clone(), context.uri().clone());
+        let context = context.detached();
+        assert_eq!((context.headers(), context.uri()), (&headers, &uri));
+        assert!(context.headers().iter().eq(&headers));
+        assert!(context.headers()[AUTHORIZATION].is_sensitive());
+        assert!(context.is_tls());
     }
 }

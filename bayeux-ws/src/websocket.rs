@@ -54,7 +54,7 @@ impl TransportService for WebSocket {
             Ok(response) => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let (parts, _) = request.into_parts();
-                let context = server.wants_context().then(|| Arc::new(Context::new(parts)));
+                let context = server.wants_context().then(|| Arc::new(Context::new(parts).detached()));
                 tokio::spawn(run(upgrade, server.clone(), context, Arc::clone(&self.options)));
                 response
             }
