@@ -44,11 +44,14 @@ impl TransportService for LongPolling {
     }
 
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
-        let (server, options) = (server.clone(), Arc::clone(&self.options));
+        let options = Arc::clone(&self.options);
+        let cors = cors::headers(&options.allowed_origins, request.headers());
+        let parking = request.extensions().get::<Parking>().cloned();
+        // Boxed, so that an exchange that is held has no room for reading its request.
+        let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), request));
         Box::pin(async move {
-            let cors = cors::headers(&options.allowed_origins, request.headers());
-            let parking = request.extensions().get::<Parking>().cloned();
-            let mut response = match begin(&server, &options, request).await {
+            let begun = beginning.await;
+            let mut response = match begun {
                 Ok(begun) => {
                     if begun.link.is_held() {
                         parking.inspect(Parking::park);
@@ -83,7 +86,7 @@ enum Refusal {
 }
 
 /// Reads a request and has the engine process it.
-async fn begin(server: &Server, options: &HttpOptions, request: Request<RequestBody>) -> Result<Begun, Refusal> {
+async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<RequestBody>) -> Result<Begun, Refusal> {
     let (parts, body) = request.into_parts();
     let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let limits = server.limits(Transport::LongPolling);
