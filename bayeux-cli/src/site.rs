@@ -1,10 +1,11 @@
 //! What answers a request: the endpoint, or the pages.
 
 use std::convert::Infallible;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bayeux_server::{Endpoint, ResponseBody};
+use bayeux_server::{Endpoint, EndpointFuture, ResponseBody};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower_service::Service;
@@ -25,16 +26,16 @@ impl Site {
         Self { endpoints: endpoints.into(), pages: pages.map(Arc::new) }
     }
 
-    async fn respond(self, request: Request<Incoming>) -> Response<ResponseBody> {
+    fn respond(&self, request: Request<Incoming>) -> SiteFuture {
         let path = request.uri().path();
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.takes(path)) {
-            return endpoint.handle(request).await;
+            return SiteFuture::Endpoint(Service::call(&mut endpoint.clone(), request));
         }
         let page = match &self.pages {
             Some(pages) => pages.respond(request.method(), path, request.headers()),
             None => pages::not_found(),
         };
-        page.map(ResponseBody::new)
+        SiteFuture::Page(Some(Box::new(page.map(ResponseBody::new))))
     }
 }
 
@@ -48,9 +49,24 @@ impl Service<Request<Incoming>> for Site {
     }
 
     fn call(&mut self, request: Request<Incoming>) -> SiteFuture {
-        let site = self.clone();
-        Box::pin(async move { Ok(site.respond(request).await) })
+        self.respond(request)
     }
 }
 
-type SiteFuture = std::pin::Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, Infallible>> + Send>>;
+/// A response to come. Held connects are many: it has no room for their requests.
+#[derive(Debug)]
+pub(crate) enum SiteFuture {
+    Endpoint(EndpointFuture),
+    Page(Option<Box<Response<ResponseBody>>>),
+}
+
+impl Future for SiteFuture {
+    type Output = Result<Response<ResponseBody>, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Endpoint(endpoint) => Pin::new(endpoint).poll(cx),
+            Self::Page(page) => page.take().map_or(Poll::Pending, |page| Poll::Ready(Ok(*page))),
+        }
+    }
+}

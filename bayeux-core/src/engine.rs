@@ -172,6 +172,13 @@ impl Engine {
         self.sessions.get(session).map(|session| &session.id)
     }
 
+    /// Whether all that the connection waits for is the end of a held connect. Where so, its envelope was processed.
+    pub fn is_held(&self, conn: ConnectionKey) -> bool {
+        let Some(key) = self.conns.find(conn) else { return false };
+        let session = self.conns.get(key).and_then(|conn| conn.session).and_then(|session| self.sessions.get(session));
+        session.and_then(|session| session.held.as_ref()).is_some_and(|held| held.conn == key)
+    }
+
     /// Live sessions.
     pub fn session_count(&self) -> usize {
         self.sessions.len()

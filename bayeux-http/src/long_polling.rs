@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bayeux_server::core::{BrowserId, LinkFacts};
 use bayeux_server::proto::{Batch, DecodeError, Limits, decode, encode};
 use bayeux_server::{
-    CloseReason, Context, Link, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService,
+    CloseReason, Context, Link, Parking, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService,
     is_over_tls, text_response,
 };
 use bytes::Bytes;
@@ -44,12 +44,21 @@ impl TransportService for LongPolling {
     }
 
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
-        let (server, options) = (server.clone(), Arc::clone(&self.options));
+        let options = Arc::clone(&self.options);
+        let cors = cors::headers(&options.allowed_origins, request.headers());
+        let http1 = request.version() < Version::HTTP_2;
+        let parking = request.extensions().get::<Parking>().cloned();
+        // Boxed, so that an exchange that is held has no room for reading its request.
+        let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), request));
         Box::pin(async move {
-            let http1 = request.version() < Version::HTTP_2;
-            let cors = cors::headers(&options.allowed_origins, request.headers());
-            let mut response = match begin(&server, &options, request).await {
-                Ok(begun) => begun.respond(&options).await,
+            let begun = beginning.await;
+            let mut response = match begun {
+                Ok(begun) => {
+                    if begun.link.is_held() {
+                        parking.inspect(Parking::park);
+                    }
+                    begun.respond(&options).await
+                }
                 Err(refusal) => {
                     let mut response = refusal.response();
                     if http1 && refusal.leaves_body() {
@@ -85,7 +94,7 @@ enum Refusal {
 }
 
 /// Reads a request and has the engine process it.
-async fn begin(server: &Server, options: &HttpOptions, request: Request<RequestBody>) -> Result<Begun, Refusal> {
+async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<RequestBody>) -> Result<Begun, Refusal> {
     let (parts, mut body) = request.into_parts();
     let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let limits = server.limits(Transport::LongPolling);

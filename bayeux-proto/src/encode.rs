@@ -100,11 +100,12 @@ impl Iterator for Frames<'_> {
 
     fn next(&mut self) -> Option<Bytes> {
         let is_event = self.rest.first()?.is_event();
-        let run = self.rest.iter().take_while(|message| message.is_event() == is_event).count();
+        let run = self.rest.iter().take_while(|message| message.is_event() == is_event);
         let items = if is_event {
-            run.min(self.events_max)
+            run.take(self.events_max).count()
         } else {
-            self.rest.iter().take(run).position(Outgoing::ends_envelope).map_or(run, |last| last + 1)
+            let mut ended = false;
+            run.take_while(|reply| !std::mem::replace(&mut ended, reply.ends_envelope())).count()
         };
         let (frame, rest) = self.rest.split_at(items);
         self.rest = rest;

@@ -23,6 +23,7 @@ pub struct Link {
     outbox: Arc<Outbox>,
     facts: LinkFacts,
     phase: Phase,
+    held: bool,
 }
 
 /// How far a link is.
@@ -113,8 +114,8 @@ impl Link {
         context: Option<Arc<Context>>,
         batch: Batch,
     ) -> Self {
-        let link = Self::new(server, shard, facts);
-        link.open(context, Some(batch));
+        let mut link = Self::new(server, shard, facts);
+        link.held = link.open(context, Some(batch));
         link
     }
 
@@ -127,18 +128,27 @@ impl Link {
     fn new(server: Server, shard: ShardId, facts: LinkFacts) -> Self {
         server.link_opened();
         let conn = server.next_connection();
-        Self { server, shard, conn, outbox: Arc::default(), facts, phase: Phase::Open }
+        Self { server, shard, conn, outbox: Arc::default(), facts, phase: Phase::Open, held: false }
     }
 
-    fn open(&self, context: Option<Arc<Context>>, batch: Option<Batch>) {
+    /// Says whether it is an exchange that is held now.
+    fn open(&self, context: Option<Arc<Context>>, batch: Option<Batch>) -> bool {
         let (conn, outbox, link) = (self.conn, Arc::clone(&self.outbox), self.facts.clone());
+        let is_http = link.transport.is_http();
         self.server.shard(self.shard).turn(&self.server, |state, now| {
             state.open(conn, outbox, link.transport, context);
             state.handle(now, Input::Opened { conn, link });
             if let Some(batch) = batch {
                 state.receive(now, conn, batch);
+                return is_http && state.is_held(conn);
             }
-        });
+            false
+        })
+    }
+
+    /// Whether the exchange began as a connect that is held: its response may take long.
+    pub fn is_held(&self) -> bool {
+        self.held
     }
 
     /// Takes an envelope that was received and processes it as far as possible at once. Waits beforehand while the

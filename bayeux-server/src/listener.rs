@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use crate::context::PeerAddr;
+use crate::parking::Exchanges;
 use crate::server::Server;
 
 /// Accepts TCP connections and serves HTTP/1.1 (keep-alive, pipelining, upgrades) and HTTP/2 by prior knowledge on
@@ -178,7 +179,7 @@ struct Accepted {
     _permit: Result<OwnedSemaphorePermit, AcquireError>,
 }
 
-async fn serve_connection<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S)
+async fn serve_connection<S, B>(http: Arc<Http>, accepted: Accepted, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -188,25 +189,65 @@ where
     let peer = accepted.peer;
     // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
     let _ = accepted.stream.set_nodelay(true);
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(PeerAddr(peer));
-        service.clone().call(request)
-    });
     let Ok(Ok(is_http2)) = timeout(http.first_bytes_timeout, is_http2(&accepted.stream)).await else { return };
-    // Boxed, so that the task has room for the one that it is, and not for what came before.
-    let io = TokioIo::new(accepted.stream);
     let served = if is_http2 {
-        let serving = http.two.serve_connection(io, service);
-        drop(http);
-        drive(Box::pin(serving), |serving| serving.graceful_shutdown(), &mut accepted.stopping).await
+        // Boxed, so that the task has room for the one that it is, and not for what came before.
+        Box::pin(serve_http2(http, accepted, service)).await
     } else {
-        let serving = http.one.serve_connection(io, service).with_upgrades();
-        drop(http);
-        drive(Box::pin(serving), |serving| serving.graceful_shutdown(), &mut accepted.stopping).await
+        serve_http1(http, accepted, service).await
     };
     if let Err(error) = served {
         // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
         tracing::debug!(%peer, %error, "connection failed");
+    }
+}
+
+async fn serve_http2<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let peer = PeerAddr(accepted.peer);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        service.clone().call(request)
+    });
+    let mut serving = pin!(http.two.serve_connection(TokioIo::new(accepted.stream), service));
+    if let Some(served) = until_stopped(serving.as_mut(), &mut accepted.stopping).await {
+        return served;
+    }
+    serving.as_mut().graceful_shutdown();
+    serving.await
+}
+
+/// Serves with hyper, and without it while an exchange is parked.
+async fn serve_http1<S, B>(http: Arc<Http>, accepted: Accepted, service: S) -> hyper::Result<()>
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send + 'static,
+    B: http_body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    let Accepted { stream, peer, mut stopping, _permit } = accepted;
+    let mut exchanges = Exchanges::new(service, PeerAddr(peer));
+    let mut socket = exchanges.socket(stream, Bytes::new());
+    let lot = exchanges.lot();
+    loop {
+        // Boxed, so that a connection has no room for hyper while it does without.
+        let mut serving = Box::pin(http.one.serve_connection(socket, exchanges).with_upgrades());
+        let served = until_stopped(poll_fn(|cx| lot.poll_serve(cx, serving.as_mut())), &mut stopping).await;
+        match served {
+            Some(served) => served?,
+            None => {
+                serving.as_mut().graceful_shutdown();
+                poll_fn(|cx| lot.poll_serve(cx, serving.as_mut())).await?;
+            }
+        }
+        let Some(parked) = lot.park(*Pin::into_inner(serving)) else { return Ok(()) };
+        let Some(answered) = parked.answered(|| !*stopping.borrow()).await else { return Ok(()) };
+        (socket, exchanges) = answered;
     }
 }
 
@@ -231,25 +272,15 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Runs a connection to its end, gracefully once the listener stops.
-async fn drive<C>(
-    mut serving: Pin<Box<C>>,
-    shut_down: impl FnOnce(Pin<&mut C>),
-    stopping: &mut watch::Receiver<bool>,
-) -> hyper::Result<()>
-where
-    C: Future<Output = hyper::Result<()>>,
-{
-    let stopped = async {
-        // An error is as good: the listener is gone.
-        let _ = stopping.wait_for(|&stopping| stopping).await;
-    };
+/// Runs `serving` to its end, or until the listener stops.
+async fn until_stopped<T>(serving: impl Future<Output = T>, stopping: &mut watch::Receiver<bool>) -> Option<T> {
     tokio::select! {
-        served = serving.as_mut() => return served,
-        () = stopped => {}
+        // First, since hyper does not answer what it has not read when it is told to stop.
+        biased;
+        served = serving => Some(served),
+        // An error is as good: the listener is gone.
+        _ = stopping.wait_for(|&stopping| stopping) => None,
     }
-    shut_down(serving.as_mut());
-    serving.await
 }
 
 async fn accept_failed(error: &io::Error) {

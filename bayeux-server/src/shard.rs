@@ -232,6 +232,16 @@ impl State {
         self.engine.is_bound(conn)
     }
 
+    /// Whether an exchange is held.
+    pub(crate) fn is_held(&mut self, conn: ConnectionKey) -> bool {
+        let held = self.engine.is_held(conn);
+        if held && let Some(near) = self.links.get_mut(&conn) {
+            // All hooks on its messages were asked. It holds the request's headers in hyper's buffer.
+            near.context = None;
+        }
+        held
+    }
+
     /// Does what the engine wants done. Says whether more is left.
     fn hand_out(&mut self, id: ShardId, server: &Server, now: Time, wakers: &mut Vec<Waker>) -> bool {
         for _ in 0..OUTPUTS_PER_TURN {

@@ -1,7 +1,9 @@
 //! One WebSocket, from its upgrade to its end.
 
+use std::future::{Future, poll_fn};
 use std::io;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bayeux_server::proto::{Limits, Outgoing, decode, frames};
@@ -165,20 +167,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
     /// The outer error: it took too long.
     async fn write_all(&mut self) -> Result<Result<(), Error>, Elapsed> {
         let Self { socket, link, messages, options, .. } = self;
-        let writing = async {
+        let mut writing = std::pin::pin!(async {
             for frame in frames(messages, options.messages_per_frame) {
                 let text = Utf8Bytes::try_from(frame).map_err(|error| Error::Utf8(error.to_string()))?;
                 socket.feed(Message::Text(text)).await?;
             }
             socket.flush().await
-        };
-        let mut writing = std::pin::pin!(timeout(options.idle_timeout, writing));
-        tokio::select! {
-            biased;
-            written = &mut writing => written,
-            // The reader is too slow for its queue, or the server stops.
-            () = link.closing() => timeout(CLOSE_GRACE, writing).await.unwrap_or_else(Err),
+        });
+        // Nearly always the socket takes all of it, and there is nothing to wait for.
+        if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
+            return Ok(written);
         }
+        // Boxed: connections whose client reads need no room for it.
+        Box::pin(async {
+            let mut writing = std::pin::pin!(timeout(options.idle_timeout, writing));
+            tokio::select! {
+                biased;
+                written = &mut writing => written,
+                // The reader is too slow for its queue, or the server stops.
+                () = link.closing() => timeout(CLOSE_GRACE, writing).await.unwrap_or_else(Err),
+            }
+        })
+        .await
     }
 }
 

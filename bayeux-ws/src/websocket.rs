@@ -6,6 +6,7 @@ use bayeux_server::core::LinkFacts;
 use bayeux_server::proto::Limits;
 use bayeux_server::{
     Context, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService, text_response,
+    upgraded_socket,
 };
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use http::header::{SEC_WEBSOCKET_VERSION, UPGRADE};
@@ -53,7 +54,7 @@ impl TransportService for WebSocket {
             Ok(response) => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let (parts, _) = request.into_parts();
-                let context = server.wants_context().then(|| Arc::new(Context::detached(parts)));
+                let context = server.wants_context().then(|| Arc::new(Context::new(parts).detached()));
                 tokio::spawn(run(upgrade, server.clone(), context, Arc::clone(&self.options)));
                 response
             }
@@ -179,12 +180,10 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
 /// Takes the socket out of hyper, with the bytes that were read ahead, where it is one: under our listener, or under
 /// hyper-util's automatic choice of version, as in axum.
 fn own_stream(upgraded: Upgraded) -> Result<(TcpStream, Vec<u8>), Upgraded> {
-    // The bytes are copied: they are a slice of hyper's buffer, which is much larger.
-    match upgraded.downcast::<TokioIo<TcpStream>>() {
-        Ok(parts) => Ok((parts.io.into_inner(), parts.read_buf.to_vec())),
-        Err(upgraded) => upgrade::downcast::<TokioIo<TcpStream>>(upgraded)
-            .map(|parts| (parts.io.into_inner(), parts.read_buf.to_vec())),
-    }
+    upgraded_socket(upgraded).or_else(|upgraded| {
+        // The bytes are copied: they are a slice of hyper's buffer, which is much larger.
+        upgrade::downcast::<TokioIo<TcpStream>>(upgraded).map(|parts| (parts.io.into_inner(), parts.read_buf.to_vec()))
+    })
 }
 
 /// Frames are collected up to this size before they are written: a batch of small messages is one system call, and what
