@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream, ToSocketAddrs};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower_service::Service;
@@ -75,13 +75,33 @@ impl Default for ListenerOptions {
     }
 }
 
+/// Connections that may wait to be accepted. With the usual 128 a burst of clients, after a restart say, loses its SYNs
+/// and waits a second to repeat them.
+const BACKLOG: u32 = 4_096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As tokio's own `bind`: a restart need not wait for connections of the last run to time out.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Listener {
     /// Listens on an address; port 0 chooses one.
     ///
     /// # Errors
     /// Where the address is in use, or may not be used.
     pub async fn bind(address: impl ToSocketAddrs) -> io::Result<Self> {
-        Ok(Self::new(TcpListener::bind(address).await?))
+        let mut refused = io::Error::new(io::ErrorKind::InvalidInput, "the address names nothing to listen on");
+        for address in tokio::net::lookup_host(address).await? {
+            match listen(address) {
+                Ok(tcp) => return Ok(Self::new(tcp)),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
     }
 
     /// Takes over a listener.
