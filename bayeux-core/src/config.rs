@@ -141,6 +141,13 @@ pub struct Config {
     pub require_handshake_per_connection: bool,
     /// The longest `advice.interval` that a client may ask for. Default: 5 min (rule Z-5).
     pub max_client_interval: Duration,
+    /// Whether clients may ask for acknowledged messages (section XA). Default: false, like CometD's, where it is an
+    /// extension to be added.
+    pub acknowledge: bool,
+    /// Whether clients' requests for the time are answered (section XT). Default: false, likewise.
+    pub timesync: bool,
+    /// How far off a client's estimate must be to be answered again. Default: 25 ms (rule XT-3).
+    pub timesync_accuracy: Duration,
     /// How long a hook may take to answer before the answer is no. Default: 30 s (ours).
     pub decision_timeout: Duration,
     /// How long a WebSocket stays open after its session was disconnected. Default: 5 s (rule TW-23).
@@ -177,6 +184,9 @@ impl Default for Config {
             trust_client_session: false,
             require_handshake_per_connection: false,
             max_client_interval: Duration::from_secs(300),
+            acknowledge: false,
+            timesync: false,
+            timesync_accuracy: Duration::from_millis(25),
             decision_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(5),
             max_subscriptions: 10_000,

@@ -55,7 +55,7 @@ impl Session {
     /// Appends an event to the queue and says what it asks for (rules ).
     pub(crate) fn enqueue(&mut self, event: Frozen, options: &TransportOptions) -> Enqueued {
         let lazy = event.lazy();
-        let dropped = match self.queue.offer(event, options) {
+        let dropped = match self.offer(event, options) {
             Offered::Queued => 0,
             Offered::Replaced(dropped) => dropped,
             Offered::Refused => return Enqueued { wake: Wake::None, dropped: 1 },

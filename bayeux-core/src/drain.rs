@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use bayeux_proto::{Advice, Outgoing, Reconnect, Reply};
+use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 
 use crate::config::Transport;
 use crate::connection::{Conn, ConnKey, Out, Pending, ReplyKind};
@@ -188,11 +188,21 @@ impl Engine {
         loop {
             let Some(conn) = self.conns.get(key) else { return true };
             let Some(next) = conn.replies.front() else { return true };
-            let (session, position) = (next.session, next.position);
-            if !self.write_events(key, session, position, share) || !share.takes(0, true) {
+            let (session, position, kind) = (next.session, next.position, next.kind);
+            // A batch is closed as a whole, whatever the share (rule XA-4).
+            let batch = kind == ReplyKind::Connect && self.acknowledges(session);
+            if !batch && !(self.write_events(key, session, position, share) && share.takes(0, true)) {
                 return false;
             }
             let Some(pending) = self.conns.get_mut(key).and_then(|conn| conn.replies.pop_front()) else { return true };
+            if batch {
+                self.take_events(key, session, u64::MAX);
+                self.settle_reply(key, pending);
+                if self.write_out(key, share) {
+                    continue;
+                }
+                return false;
+            }
             let handshake = pending.kind == ReplyKind::Handshake;
             let ends = pending.reply.ends_envelope;
             match self.finish_reply(key, pending) {
@@ -215,6 +225,10 @@ impl Engine {
                 }
             }
         }
+    }
+
+    fn acknowledges(&self, session: Option<SessionKey>) -> bool {
+        session.and_then(|key| self.sessions.get(key)).is_some_and(|session| session.unacknowledged.is_some())
     }
 
     /// Hands out the events below `position` of the session whose push target this is (rule TW-15).
@@ -300,6 +314,11 @@ impl Engine {
     fn take_events(&mut self, key: ConnKey, session: Option<SessionKey>, position: u64) {
         let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
+        if let Some(kept) = &session.unacknowledged {
+            // Everything again that the client may not have (rule XA-5).
+            conn.out.extend(kept.events().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+            while session.queue.pop_front().is_some() {}
+        }
         while session.queue.head() < position {
             let Some(event) = session.queue.pop_front() else { break };
             conn.out.push_back(Out { message: Outgoing::Event(event), expiry: None });
@@ -327,6 +346,8 @@ impl Engine {
         {
             handshake.messages = session.queue.len();
         }
+        self.extend_reply(key, &mut pending);
+        let session = pending.session.and_then(|key| self.sessions.get(key));
         if self.hooks.points().contains(Points::REPLY)
             && matches!(self.hooks.reply(session.map(|session| &session.id), &mut pending.reply), Edit::Drop)
         {
@@ -336,6 +357,27 @@ impl Engine {
             return None;
         }
         Some(Out { message: Outgoing::Reply(pending.reply), expiry: pending.expiry })
+    }
+
+    /// What the engine's extensions put into a reply on its way out (rules XA-1, XA-4, XT-3).
+    fn extend_reply(&mut self, key: ConnKey, pending: &mut Pending) {
+        if let Some(timesync) = &mut pending.reply.timesync {
+            timesync.p = self.wall_time().as_millis().saturating_sub(timesync.ts);
+        }
+        let rides = self.rides_with_handshake(key);
+        let Some(kept) = pending
+            .session
+            .and_then(|key| self.sessions.get_mut(key))
+            .and_then(|session| session.unacknowledged.as_deref_mut())
+        else {
+            return;
+        };
+        match pending.kind {
+            ReplyKind::Connect => pending.reply.ack = Some(AckReply::Batch(kept.close_batch())),
+            ReplyKind::Handshake if rides => pending.reply.ack = Some(AckReply::EnabledFrom(kept.close_batch())),
+            ReplyKind::Handshake => pending.reply.ack = Some(AckReply::Enabled),
+            ReplyKind::Other => {}
+        }
     }
 
     /// Takes advice again, so that a setting made while the connect was held reaches the client in this very reply
@@ -439,6 +481,10 @@ impl Engine {
     /// Puts events of a response that was fixed but never drained back to where they came from.
     fn give_back(&mut self, session: SessionKey, out: VecDeque<Out>) {
         let Some(session) = self.sessions.get_mut(session) else { return };
+        if session.unacknowledged.is_some() {
+            // All of it is kept, and comes again with the next connect (rule XA-8).
+            return;
+        }
         for out in out.into_iter().rev() {
             if let Outgoing::Event(event) = out.message {
                 session.queue.push_front(event);

@@ -19,7 +19,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bayeux_proto::{
-    Batch, ChannelError, ChannelKind, ChannelName, ChannelPattern, ErrorField, Lazy, Message, Reply, meta,
+    Batch, ChannelError, ChannelKind, ChannelName, ChannelPattern, ErrorField, Lazy, Message, Reply, TimesyncReply,
+    meta,
 };
 
 use crate::config::Config;
@@ -27,6 +28,7 @@ use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::decision::{Decision, DecisionId};
 use crate::engine::{Due, Engine};
 use crate::event::{Answer, CloseReason, Notice, Output, Point, Question, Ruling, Verdict};
+use crate::ext;
 use crate::id::{ClientId, ConnectionKey};
 use crate::meta::Subscribing;
 use crate::session::SessionKey;
@@ -373,8 +375,17 @@ impl Engine {
         let mut reply = Box::new(Reply::to(&message));
         if let Err(error) = self.validate(&message) {
             reply.fail(error);
+        } else if self.config.timesync && message.ext.is_some() {
+            reply.timesync = self.timesync_of(&message);
         }
         Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No }
+    }
+
+    /// What a meta message is told of the time (rules XT-1, XT-3).
+    fn timesync_of(&self, message: &Message) -> Option<TimesyncReply> {
+        let meta = message.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
+        let request = message.extensions().timesync.filter(|_| meta)?;
+        ext::timesync(request, self.wall_time(), self.config.timesync_accuracy)
     }
 
     /// Field types, channel and id, in this order (rules Z-1, G-2).

@@ -89,6 +89,7 @@ mod delivery;
 mod drain;
 mod engine;
 mod event;
+mod ext;
 mod id;
 mod lane;
 mod life;

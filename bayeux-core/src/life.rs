@@ -81,7 +81,7 @@ impl Engine {
     pub(crate) fn terminate(&mut self, key: SessionKey, reason: RemovalReason, carrier: Option<ConnKey>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         if reason == RemovalReason::ServerDisconnect {
-            session.queue.push_back(farewell());
+            session.push_back(farewell());
         }
         let options = self.config.transport(session.transport);
         let in_connects_only = session.delivers_in_connects_only(options);

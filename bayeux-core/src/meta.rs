@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bayeux_proto::{
-    Advice, ByteString, ChannelKind, ChannelName, ChannelPattern, ConnectAdvice, ErrorField, Handshake, Reconnect,
-    Reply, Subscription, meta,
+    AckRequest, Advice, ByteString, ChannelKind, ChannelName, ChannelPattern, ConnectAdvice, ErrorField, Handshake,
+    Reconnect, Reply, Subscription, meta,
 };
 
 use crate::config::Transport;
 use crate::connection::ConnKey;
 use crate::engine::Engine;
 use crate::event::{LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
+use crate::ext::Unacknowledged;
 use crate::id::{BrowserId, ClientId};
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::session::{Held, HeldReply, Session, SessionKey, Settings, millis};
@@ -118,6 +119,10 @@ impl Engine {
             self.browsers.add_session(browser);
         }
         let mut session = Session::new(id.clone(), transport, browser, settings);
+        if self.config.acknowledge && work.message.extensions().ack == Some(AckRequest::Enable) {
+            session.unacknowledged = Some(Box::new(Unacknowledged::new()));
+            session.settings.meta_connect_deliver_only = true;
+        }
         session.last_message = self.now;
         let session = self.sessions.insert(session);
         lane.session = Some(session);
@@ -173,6 +178,7 @@ impl Engine {
             self.drop_held(key);
             self.set_target(key, None);
         }
+        let advice = self.acknowledge(key, work, advice);
         let was_connected = self.accept_connect(key, work, facts.transport, advice);
         match self.may_hold(key, &facts, lane.alone, was_connected) {
             Hold::Yes { timeout, counted } => self.suspend(key, conn, work, timeout, counted),
@@ -182,6 +188,22 @@ impl Engine {
                 Flow::Reply
             }
         }
+    }
+
+    /// Drops what the client says it has. Where it lacks something that was sent, it is answered at once, unless it asked
+    /// for a timeout itself (rules XA-7 to XA-9).
+    fn acknowledge(&mut self, key: SessionKey, work: &Work, advice: Option<ConnectAdvice>) -> Option<ConnectAdvice> {
+        let Some(session) = self.sessions.get_mut(key) else { return advice };
+        let Some(kept) = &mut session.unacknowledged else { return advice };
+        if let Some(AckRequest::Batch(batch)) = work.message.extensions().ack {
+            kept.acknowledge(batch);
+        }
+        let lacks = !session.queue.has_urgent() && session.queue.len() != kept.len();
+        let wishes = advice.unwrap_or_default();
+        if lacks && wishes.timeout_ms.is_none() {
+            return Some(ConnectAdvice { timeout_ms: Some(0), ..wishes });
+        }
+        advice
     }
 
     /// What every successful connect does (rules K-4, K-9, V-11); returns whether an earlier one did.

@@ -9,6 +9,7 @@ use crate::channel::ChannelKey;
 use crate::config::{Overflow, Transport, TransportOptions};
 use crate::connection::ConnKey;
 use crate::event::RemovalReason;
+use crate::ext::Unacknowledged;
 use crate::id::{BrowserId, ClientId};
 use crate::lane::LaneId;
 use crate::slab::{Key, Slab};
@@ -31,6 +32,8 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     /// Events not yet delivered, oldest first.
     pub(crate) queue: Queue,
+    /// Events not yet acknowledged, `queue` included, where the client asked for it (rule XA-1).
+    pub(crate) unacknowledged: Option<Box<Unacknowledged>>,
     /// Open holds: with any, nothing is flushed (rule Q-40).
     pub(crate) hold_depth: u32,
     /// The WebSocket that events are pushed to (rule TW-13).
@@ -151,6 +154,7 @@ impl Session {
             browser,
             settings,
             queue: Queue::default(),
+            unacknowledged: None,
             hold_depth: 0,
             target: None,
             flush: false,
@@ -201,6 +205,39 @@ impl Session {
             max_interval_ms: options.handshake_reconnect.then(|| millis(self.effective_max_interval(options))),
             multiple_clients: false,
         }
+    }
+
+    /// Queues an event within the limits of `options`.
+    pub(crate) fn offer(&mut self, event: Frozen, options: &TransportOptions) -> Offered {
+        let Some(kept) = &mut self.unacknowledged else { return self.queue.offer(event, options) };
+        let mut dropped = 0;
+        while !kept.has_room(&event, options) {
+            match options.overflow {
+                Overflow::RemoveSession => return Offered::Overflow,
+                Overflow::DropNewest => return Offered::Refused,
+                Overflow::DropOldest => {
+                    // What was never handed out is the newest of what is kept.
+                    let unsent = self.queue.len() == kept.len();
+                    if kept.pop().is_none() {
+                        return Offered::Refused;
+                    }
+                    if unsent {
+                        self.queue.pop_front();
+                    }
+                    dropped += 1;
+                }
+            }
+        }
+        self.push_back(event);
+        if dropped > 0 { Offered::Replaced(dropped) } else { Offered::Queued }
+    }
+
+    /// Queues an event whatever the limits say.
+    pub(crate) fn push_back(&mut self, event: Frozen) {
+        if let Some(kept) = &mut self.unacknowledged {
+            kept.push(event.clone());
+        }
+        self.queue.push_back(event);
     }
 
     /// Whether something waits that is to leave at the first chance: an event that may not wait, or a lazy one whose

@@ -48,6 +48,7 @@ mod channel;
 mod decode;
 mod encode;
 mod error_field;
+mod extension;
 mod frozen;
 mod json;
 mod message;
@@ -61,6 +62,7 @@ pub use channel::{ChannelError, ChannelKind, ChannelLimits, ChannelName, Channel
 pub use decode::decode;
 pub use encode::{Frames, Outgoing, encode, encode_into, escape_line_separators, frames};
 pub use error_field::{ErrorField, ErrorParts};
+pub use extension::{AckReply, AckRequest, ExtRequest, TimesyncReply, TimesyncRequest};
 pub use frozen::{Event, Frozen, Lazy};
 pub use json::{DecodeError, Limits, RawJson, RawJsonError};
 pub use message::{Batch, Field, Message, MessageId, Subscription};

@@ -5,6 +5,7 @@ use bytestring::ByteString;
 use crate::advice::Advice;
 use crate::decode;
 use crate::error_field::ErrorField;
+use crate::extension::{self, AckReply, TimesyncReply};
 use crate::json::RawJson;
 use crate::message::{Message, MessageId};
 use crate::text::{self, Object, Sink};
@@ -29,6 +30,10 @@ pub struct Reply {
     pub advice: Advice,
     /// `ext`, an object.
     pub ext: Option<RawJson>,
+    /// `ext.ack`
+    pub ack: Option<AckReply>,
+    /// `ext.timesync`
+    pub timesync: Option<TimesyncReply>,
     /// Whether the replies to its envelope end here. Not on the wire: a WebSocket frame ends here, too, so that the
     /// replies to one envelope leave in one frame and those to two in two (rule TW-8).
     pub ends_envelope: bool,
@@ -65,6 +70,8 @@ impl Reply {
             handshake: None,
             advice: Advice::default(),
             ext: None,
+            ack: None,
+            timesync: None,
             ends_envelope: false,
             fields: Vec::new(),
         }
@@ -104,7 +111,9 @@ impl Reply {
         if !self.advice.is_empty() {
             self.advice.write(object.key("\"advice\""));
         }
-        if let Some(ext) = &self.ext {
+        if self.ack.is_some() || self.timesync.is_some() {
+            extension::write(object.key("\"ext\""), self.ext.as_ref(), self.ack, self.timesync);
+        } else if let Some(ext) = &self.ext {
             object.raw("\"ext\"", ext.as_str());
         }
         for (key, value) in &self.fields {

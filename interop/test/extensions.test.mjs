@@ -8,9 +8,6 @@ import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 
-// Take this away when `bayeux serve` has acknowledgements and timesync.
-const NOT_YET = { skip: 'the server does not have this extension yet' };
-
 groups('extensions', KINDS, (kind) => {
   const server = useServer({ args: ['--timeout', '20s', '--max-interval', '30s'] });
   const extensions = extensionsOf(kind.library);
@@ -21,7 +18,7 @@ groups('extensions', KINDS, (kind) => {
     return peer;
   };
 
-  it('with acknowledgements nothing is lost while a client is away', NOT_YET, async (t) => {
+  it('with acknowledgements nothing is lost while a client is away', async (t) => {
     const proxy = await proxyFor(t, server.server);
     const alice = await extended(t, proxy.url, 'ack');
     assert.ok(alice.handshakes[0].ext.ack, 'the server acknowledges');
@@ -52,7 +49,7 @@ groups('extensions', KINDS, (kind) => {
     assert.equal(alice.handshakes.length, 1);
   });
 
-  it('with acknowledgements messages come with connects', NOT_YET, async (t) => {
+  it('with acknowledgements messages come with connects', async (t) => {
     const alice = await extended(t, server.url, 'ack');
     const channel = fresh('ack');
     const inbox = await alice.subscribe(channel);
@@ -79,7 +76,7 @@ groups('extensions', KINDS, (kind) => {
     });
   });
 
-  it('the client learns the time of the server', NOT_YET, async (t) => {
+  it('the client learns the time of the server', async (t) => {
     const alice = await extended(t, server.url, 'timesync');
     const extension = alice.cometd.getExtension('timesync');
     assert.ok(alice.handshakes[0].ext.timesync, 'the server answers');

@@ -71,10 +71,13 @@ pub enum LogFormat {
 }
 
 impl Default for Settings {
-    /// As many shards as the machine has cores, all else as in CometD or as said at each field.
+    /// As many shards as the machine has cores, and the extensions that CometD's own servers are usually given; all else
+    /// as in CometD or as said at each field.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
         let mut config = Config::default();
+        config.acknowledge = true;
+        config.timesync = true;
         config.shards = u16::try_from(cores).unwrap_or(u16::MAX).min(bayeux_core::ShardId::COUNT_MAX);
         Self {
             listen: vec!["127.0.0.1:8080".into()],
