@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Lazy, meta};
+use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Frozen, Lazy, meta};
 
 use crate::event::{ChannelSetting, ChannelSettings};
 use crate::id::ShardId;
@@ -22,6 +22,8 @@ pub(crate) struct Channel {
     pub(crate) subscribers: BTreeMap<u64, SessionKey>,
     /// At its home only: other shards that have subscribers.
     pub(crate) wanted_by: BTreeSet<ShardId>,
+    /// The last message, where it is to be kept.
+    pub(crate) retained: Option<Frozen>,
     /// At its home only: when it is removed for being unused (rule A-5).
     pub(crate) idle_timer: Option<TimerKey>,
 }
@@ -29,7 +31,8 @@ pub(crate) struct Channel {
 impl Channel {
     /// Whether nobody needs it: at its home, for the whole server.
     pub(crate) fn is_idle(&self) -> bool {
-        !self.settings.persistent && self.subscribers.is_empty() && self.wanted_by.is_empty()
+        let ChannelSettings { persistent, retained, attended, .. } = self.settings;
+        !(persistent || retained || attended) && self.subscribers.is_empty() && self.wanted_by.is_empty()
     }
 
     pub(crate) fn apply(&mut self, setting: ChannelSetting) {
@@ -46,6 +49,16 @@ impl Channel {
                 self.settings.lazy = !timeout.is_zero();
             }
             ChannelSetting::BroadcastToPublisher(on) => self.settings.broadcast_to_publisher = on,
+            ChannelSetting::Retained(on) => self.settings.retained = on,
+            ChannelSetting::Attended(on) => self.settings.attended = on,
+        }
+        self.forget_unretained();
+    }
+
+    /// Forgets the last message where it is not to be kept any more.
+    pub(crate) fn forget_unretained(&mut self) {
+        if !self.settings.retained {
+            self.retained = None;
         }
     }
 }
@@ -78,6 +91,10 @@ impl Channels {
         self.by_name.contains_key(name) || is_meta_channel(name)
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Channel> {
+        self.slab.iter()
+    }
+
     pub(crate) fn get(&self, key: ChannelKey) -> Option<&Channel> {
         self.slab.get(key)
     }
@@ -96,6 +113,7 @@ impl Channels {
             settings,
             subscribers: BTreeMap::new(),
             wanted_by: BTreeSet::new(),
+            retained: None,
             idle_timer: None,
         });
         self.by_name.insert(name, key);

@@ -13,6 +13,8 @@ pub enum Transport {
     LongPolling,
     /// `callback-polling`
     CallbackPolling,
+    /// In the server's own process (section 21.6). Never advertised, never negotiated.
+    Local,
 }
 
 impl Transport {
@@ -22,6 +24,7 @@ impl Transport {
             Self::WebSocket => "websocket",
             Self::LongPolling => "long-polling",
             Self::CallbackPolling => "callback-polling",
+            Self::Local => "local",
         }
     }
 
@@ -33,7 +36,7 @@ impl Transport {
     /// Whether each exchange is a connection of its own.
     pub const fn is_http(self) -> bool {
         match self {
-            Self::WebSocket => false,
+            Self::WebSocket | Self::Local => false,
             Self::LongPolling | Self::CallbackPolling => true,
         }
     }
@@ -118,6 +121,9 @@ pub struct Config {
     pub long_polling: TransportOptions,
     /// Options over callback-polling.
     pub callback_polling: TransportOptions,
+    /// Options of local sessions, which never expire and whose queue has no limit, as they take everything at once
+    /// (rule A-61).
+    pub local: TransportOptions,
     /// Whether publishers receive their own messages; initial value for sessions and channels. Default: true (rules
     /// O-6, Q-6).
     pub broadcast_to_publisher: bool,
@@ -174,6 +180,13 @@ impl Default for Config {
             websocket: TransportOptions { max_message_size: 1024 * 1024, ..TransportOptions::default() },
             long_polling: TransportOptions::default(),
             callback_polling: TransportOptions { meta_connect_deliver_only: true, ..TransportOptions::default() },
+            local: TransportOptions {
+                max_interval: Duration::MAX,
+                max_queue: usize::MAX,
+                max_queue_bytes: usize::MAX,
+                max_message_size: usize::MAX,
+                ..TransportOptions::default()
+            },
             broadcast_to_publisher: true,
             sweep_period: Duration::from_millis(997),
             validate_message_fields: true,
@@ -230,6 +243,7 @@ impl Config {
             Transport::WebSocket => &self.websocket,
             Transport::LongPolling => &self.long_polling,
             Transport::CallbackPolling => &self.callback_polling,
+            Transport::Local => &self.local,
         }
     }
 

@@ -5,6 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use bayeux_proto::{Outgoing, Reply};
 
+use crate::config::Transport;
 use crate::event::LinkFacts;
 use crate::id::ConnectionKey;
 use crate::lane::LaneId;
@@ -107,6 +108,10 @@ impl Conn {
 
     pub(crate) fn is_http(&self) -> bool {
         self.facts.transport.is_http()
+    }
+
+    pub(crate) fn is_local(&self) -> bool {
+        self.facts.transport == Transport::Local
     }
 }
 

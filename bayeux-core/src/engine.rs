@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bayeux_proto::{ByteString, ChannelKind, Message, Outgoing};
+use bayeux_proto::{ByteString, ChannelKind, ChannelPattern, Message, Outgoing};
 
 use crate::browser::Browsers;
 use crate::channel::{ChannelKey, Channels};
@@ -12,7 +12,10 @@ use crate::connection::{Conn, ConnKey, Conns};
 use crate::decision::DecisionId;
 use crate::delivery::Enqueued;
 use crate::drain::Spare;
-use crate::event::{Budget, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason, SessionSetting};
+use crate::event::{
+    Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason,
+    SessionSetting,
+};
 use crate::id::{ClientId, ConnectionKey, IdSource, ShardId};
 use crate::lane::Lanes;
 use crate::session::{Session, SessionKey, Sessions};
@@ -179,6 +182,31 @@ impl Engine {
         session.and_then(|session| session.held.as_ref()).is_some_and(|held| held.conn == key)
     }
 
+    /// What a channel is set to; `None` where this shard knows no such channel. Its home always does.
+    pub fn channel_settings(&self, name: &str) -> Option<ChannelSettings> {
+        let key = self.channels.find(name)?;
+        self.channels.get(key).map(|channel| channel.settings)
+    }
+
+    /// The channels that this shard knows, in no particular order.
+    pub fn channels(&self) -> impl Iterator<Item = &ChannelPattern> {
+        self.channels.iter().map(|channel| &channel.pattern)
+    }
+
+    /// This shard's subscribers of a channel, in the order in which they subscribed.
+    pub fn subscribers(&self, name: &str) -> impl Iterator<Item = &ClientId> {
+        let channel = self.channels.find(name).and_then(|key| self.channels.get(key));
+        let keys = channel.into_iter().flat_map(|channel| channel.subscribers.values());
+        keys.filter_map(|key| self.sessions.get(*key)).map(|session| &session.id)
+    }
+
+    /// What a session is subscribed to, in no particular order. None where there is no such session.
+    pub fn subscriptions(&self, session: &ClientId) -> impl Iterator<Item = &ChannelPattern> {
+        let session = self.sessions.find(session.as_str()).and_then(|key| self.sessions.get(key));
+        let channels = session.into_iter().flat_map(|session| &session.subscriptions);
+        channels.filter_map(|(key, _)| self.channels.get(*key)).map(|channel| &channel.pattern)
+    }
+
     /// Live sessions.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
@@ -224,10 +252,11 @@ impl Engine {
                 } else {
                     let mut event = event;
                     event.channel = channel.text().clone();
-                    self.publish(channel, event, from);
+                    // Nobody is told that an extension stopped it.
+                    let _ = self.publish(channel, event, from);
                 }
             }
-            Command::Deliver { to, event } => self.deliver(&to, &event),
+            Command::Deliver { to, event, from } => self.deliver(&to, from.as_ref(), event),
             Command::Disconnect { session } => self.terminate_id(&session, RemovalReason::ServerDisconnect),
             Command::Remove { session } => self.terminate_id(&session, RemovalReason::Removed),
             Command::Hold { session } => {
@@ -247,7 +276,7 @@ impl Engine {
             }
             Command::Unsubscribe { session, channel } => {
                 if let Some(key) = self.find_id(&session) {
-                    self.unsubscribe(key, &channel);
+                    self.unsubscribe(key, &channel, Cause::Application);
                 }
             }
             Command::SetSession { session, setting } => {

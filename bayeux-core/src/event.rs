@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_proto::{
-    Advice, Batch, ByteString, ChannelName, ChannelPattern, ErrorField, Event, Frozen, Message, RawJson, Reply,
+    Advice, Batch, ByteString, ChannelName, ChannelPattern, ErrorField, Event, Frozen, Lazy, Message, RawJson, Reply,
 };
 
 use crate::config::Transport;
@@ -140,6 +140,8 @@ pub enum Command {
         to: ClientId,
         /// What.
         event: Event,
+        /// The sender that hooks see.
+        from: Option<ClientId>,
     },
     /// Disconnect a session with notice (rule D-10).
     Disconnect {
@@ -234,6 +236,11 @@ pub enum ChannelSetting {
     LazyTimeout(Duration),
     /// Whether publishers that are subscribed to this very channel receive their own messages through it (rule Q-6).
     BroadcastToPublisher(bool),
+    /// Keep the last message and deliver it to each new subscriber of this very channel, before the reply to its
+    /// subscribe. False forgets it.
+    Retained(bool),
+    /// The application has listeners or authorizers on it: kept without subscribers (rule A-5).
+    Attended(bool),
 }
 
 /// What shards tell each other. Links between two shards are first in, first out.
@@ -305,6 +312,10 @@ pub struct ChannelSettings {
     pub lazy_timeout: Duration,
     /// Whether publishers receive their own messages through it.
     pub broadcast_to_publisher: bool,
+    /// Whether new subscribers receive the last message.
+    pub retained: bool,
+    /// Kept, since the application has listeners or authorizers on it.
+    pub attended: bool,
 }
 
 /// News for observers. None can be vetoed.
@@ -333,6 +344,8 @@ pub enum Notice {
         session: ClientId,
         /// To what.
         channel: ChannelPattern,
+        /// By whom.
+        cause: Cause,
     },
     /// A session unsubscribed, or was removed while subscribed. Only with [`Points::SUBSCRIPTIONS`].
     Unsubscribed {
@@ -340,6 +353,8 @@ pub enum Notice {
         session: ClientId,
         /// From what.
         channel: ChannelPattern,
+        /// By whom.
+        cause: Cause,
     },
     /// A channel was created. Only with [`Points::CHANNELS`], and only from its home shard.
     ChannelAdded {
@@ -377,6 +392,17 @@ pub enum Notice {
         /// Which.
         id: DecisionId,
     },
+}
+
+/// Who changed a subscription.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The client, with a message; hooks at [`Point::Subscribed`] or [`Point::Unsubscribed`] are asked, too.
+    Client,
+    /// The application (rule A-9).
+    Application,
+    /// The removal of the session.
+    Removal,
 }
 
 /// Why a session was removed.
@@ -454,6 +480,10 @@ impl Points {
     pub const HEARTBEATS: Self = Self(1 << 12);
     /// [`Point::Incoming`]
     pub const INCOMING: Self = Self(1 << 13);
+    /// [`Hooks::send`]
+    pub const SEND: Self = Self(1 << 15);
+    /// [`Hooks::channel_created`]
+    pub const CHANNEL_CREATED: Self = Self(1 << 19);
 
     /// Whether all of `other` are in it.
     pub const fn contains(self, other: Self) -> bool {
@@ -463,6 +493,16 @@ impl Points {
     /// Both together.
     pub const fn with(self, other: Self) -> Self {
         Self(self.0 | other.0)
+    }
+
+    /// As a number, for an atomic one.
+    pub const fn bits(self) -> u32 {
+        self.0
+    }
+
+    /// The inverse of [`Points::bits`].
+    pub const fn from_bits(bits: u32) -> Self {
+        Self(bits)
     }
 }
 
@@ -538,8 +578,12 @@ pub struct Verdict {
     pub ruling: Ruling,
     /// Laid over the reply's advice, field by field (rule V-24).
     pub advice: Advice,
-    /// The reply's `ext`, if any.
+    /// Laid over the reply's `ext`, member by member: an object.
     pub ext: Option<RawJson>,
+    /// Further fields of the reply, as (key with its quotes, value).
+    pub fields: Vec<(ByteString, RawJson)>,
+    /// How the message may wait, where it is a publish that goes on (rule Q-30).
+    pub lazy: Option<Lazy>,
 }
 
 /// The decision of a [`Verdict`].
@@ -561,7 +605,7 @@ pub enum Ruling {
 impl Verdict {
     /// Go on, nothing to add.
     pub fn allow() -> Self {
-        Self { ruling: Ruling::Allow, advice: Advice::default(), ext: None }
+        Self { ruling: Ruling::Allow, advice: Advice::default(), ext: None, fields: Vec::new(), lazy: None }
     }
 
     /// Stop, for the point's usual reason.
@@ -588,6 +632,19 @@ pub trait Hooks {
 
     /// Decides at a point, or says that the decision must wait. `effects` are carried out before the verdict.
     fn ask(&self, question: &Question, effects: &mut Vec<Command>) -> Answer;
+
+    /// Extensions, outgoing: may change an event before it is encoded, or stop it with `false`. Called once for a
+    /// broadcast, with `to` absent (rules G-12, A-33), and for each delivery to one session (rule A-11).
+    fn send(&self, from: Option<&ClientId>, to: Option<&ClientId>, event: &mut Event) -> bool {
+        let _ = (from, to, event);
+        true
+    }
+
+    /// A channel is being created, here at its home and for the whole server: may change its settings before anybody
+    /// can use it (rule A-1).
+    fn channel_created(&self, channel: &ChannelPattern, settings: &mut ChannelSettings) {
+        let _ = (channel, settings);
+    }
 
     /// May change or stop an event for one recipient (rule Q-7); `from` is the sender.
     fn outgoing(&self, to: &ClientId, from: Option<&ClientId>, event: &Frozen) -> Edit<Frozen>;

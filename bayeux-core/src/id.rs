@@ -47,8 +47,23 @@ impl ClientId {
         Self(std::str::from_utf8(&text).expect("base-36 digits are ASCII").into())
     }
 
+    /// The same behind a word that says whose it is, `<hint>_<id>` (rule A-62). Of the hint the characters count that
+    /// an id may have, and at most [`ClientId::HINT_MAX`] of them.
+    #[must_use]
+    pub fn with_hint(&self, hint: &str) -> Self {
+        let mut text: String =
+            hint.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').take(Self::HINT_MAX).collect();
+        text.push('_');
+        text.push_str(&self.0);
+        Self(text.into())
+    }
+
+    /// The longest hint in front of an id.
+    pub const HINT_MAX: usize = 64;
+
     /// The shard that made the id `text`, or `None` where it is not an id of ours.
     pub fn shard_of(text: &str) -> Option<ShardId> {
+        let text = text.rsplit_once('_').map_or(text, |(_, id)| id);
         if text.len() != 2 + BASE36_DIGITS || !text.bytes().all(|b| b.is_ascii_digit() || b.is_ascii_lowercase()) {
             return None;
         }

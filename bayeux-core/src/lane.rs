@@ -23,7 +23,7 @@ use bayeux_proto::{
     meta,
 };
 
-use crate::config::Config;
+use crate::config::{Config, Transport};
 use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::decision::{Decision, DecisionId};
 use crate::engine::{Due, Engine};
@@ -338,6 +338,14 @@ impl Engine {
 
     /// The session that an envelope is about, decided once from its first message (rules TH-10, TW-10 to TW-12).
     fn find_session(&mut self, key: ConnKey, first: &Message) -> Option<SessionKey> {
+        let local = self.conns.get(key)?.is_local();
+        let found = self.find_any_session(key, first)?;
+        // Nobody takes over a session of the server's own, whatever he knows.
+        let is_local = self.sessions.get(found).is_some_and(|session| session.transport == Transport::Local);
+        (is_local == local).then_some(found)
+    }
+
+    fn find_any_session(&mut self, key: ConnKey, first: &Message) -> Option<SessionKey> {
         let conn = self.conns.get_mut(key)?;
         let handshake = is_meta(first, meta::HANDSHAKE);
         if conn.is_http() {
@@ -458,8 +466,15 @@ impl Engine {
 
     fn continue_after(&mut self, lane: &mut Lane, work: &mut Work, step: Step, verdict: Verdict) -> Flow {
         work.reply.advice = work.reply.advice.overlaid_with(verdict.advice);
-        if verdict.ext.is_some() {
-            work.reply.ext = verdict.ext;
+        if let Some(ext) = verdict.ext {
+            work.reply.ext = Some(match work.reply.ext.take() {
+                Some(earlier) => earlier.overlaid_with(&ext),
+                None => ext,
+            });
+        }
+        work.reply.fields.extend(verdict.fields);
+        if let Some(lazy) = verdict.lazy {
+            work.lazy = lazy;
         }
         match step {
             Step::Incoming => self.after_incoming(work, verdict.ruling),
@@ -561,7 +576,9 @@ impl Engine {
             ChannelKind::Meta => self.handle_meta(lane, work, &channel),
             ChannelKind::Service => Flow::Reply,
             ChannelKind::Broadcast => {
-                self.publish_work(lane, work, channel);
+                if !self.publish_work(lane, work, channel) {
+                    work.reply.fail(ErrorField::MESSAGE_DELETED);
+                }
                 Flow::Reply
             }
         }

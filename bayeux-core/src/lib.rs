@@ -105,7 +105,7 @@ pub use config::{Config, ConfigError, Overflow, Transport, TransportOptions};
 pub use decision::{Decided, Decision, DecisionId};
 pub use engine::Engine;
 pub use event::{
-    Answer, Budget, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward, Hooks, Input,
+    Answer, Budget, Cause, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward, Hooks, Input,
     LinkFacts, NoHooks, Notice, Output, Point, Points, Question, RemovalReason, Ruling, SessionSetting, Verdict,
 };
 pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};

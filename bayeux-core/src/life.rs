@@ -4,7 +4,7 @@ use bayeux_proto::{Event, Outgoing, RawJson, Reconnect, meta};
 
 use crate::connection::{Conn, ConnKey};
 use crate::engine::{Due, Engine};
-use crate::event::{CloseReason, Notice, Points, RemovalReason};
+use crate::event::{Cause, CloseReason, Notice, Points, RemovalReason};
 use crate::session::SessionKey;
 
 impl Engine {
@@ -142,7 +142,11 @@ impl Engine {
             if let Some(channel) = self.channels.get(channel) {
                 let channel = channel.pattern.clone();
                 let session = id.clone();
-                self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed { session, channel });
+                self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed {
+                    session,
+                    channel,
+                    cause: Cause::Removal,
+                });
             }
         }
     }

@@ -8,9 +8,9 @@ use bayeux_proto::{
 };
 
 use crate::config::Transport;
-use crate::connection::ConnKey;
+use crate::connection::{Conn, ConnKey};
 use crate::engine::Engine;
-use crate::event::{LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
+use crate::event::{Cause, LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
 use crate::ext::Unacknowledged;
 use crate::id::{BrowserId, ClientId};
 use crate::lane::{Flow, Lane, Step, Work};
@@ -60,6 +60,12 @@ impl Engine {
         match channel.as_str() {
             meta::HANDSHAKE => {
                 let id = ClientId::generate(self.shard, self.ids.as_mut());
+                let local = lane.conn.and_then(|conn| self.conns.get(conn)).is_some_and(Conn::is_local);
+                let id = match &work.message.client_id {
+                    // A local session says what its id is to begin with (rule A-62).
+                    Some(hint) if local => id.with_hint(hint),
+                    Some(_) | None => id,
+                };
                 Flow::Go(Step::Handshake(id))
             }
             meta::CONNECT => self.connect(lane, work),
@@ -426,7 +432,7 @@ impl Engine {
             work.reply.fail(ErrorField::SUBSCRIBE_FAILED);
             return Flow::Reply;
         };
-        match self.subscribe(key, &channel) {
+        match self.subscribe(key, &channel, Cause::Client) {
             Subscribed::New => Flow::Ask(Point::Subscribed(channel), Step::Subscribe(state.asking(Asked::Told))),
             Subscribed::Already => {
                 state.advance();
@@ -455,7 +461,7 @@ impl Engine {
                 work.reply.fail(ErrorField::UNSUBSCRIBE_FAILED);
                 return Flow::Reply;
             }
-            let was_subscribed = lane.session.is_some_and(|key| self.unsubscribe(key, &channel));
+            let was_subscribed = lane.session.is_some_and(|key| self.unsubscribe(key, &channel, Cause::Client));
             if was_subscribed {
                 return Flow::Ask(Point::Unsubscribed(channel), Step::Unsubscribe(state.asking(Asked::Told)));
             }

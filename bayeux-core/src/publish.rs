@@ -34,19 +34,27 @@ impl Engine {
         Flow::Go(Step::Listen(channel))
     }
 
-    /// Listeners have let a broadcast through.
-    pub(crate) fn publish_work(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName) {
+    /// Listeners have let a broadcast through; false where an extension stopped it (rule G-12).
+    pub(crate) fn publish_work(&mut self, lane: &Lane, work: &mut Work, channel: ChannelName) -> bool {
         let message = std::mem::take(&mut work.message);
         let mut event = Event::from_publish(channel.text().clone(), message);
         event.lazy = work.lazy;
-        self.publish(channel, event, lane.session);
+        self.publish(channel, event, lane.session)
     }
 
-    /// From the freeze on: encodes the event once, hands it to every other shard and to every local subscriber.
-    pub(crate) fn publish(&mut self, channel: ChannelName, mut event: Event, from: Option<SessionKey>) {
+    /// From the extensions on: encodes the event once, hands it to every other shard and to every local subscriber.
+    /// Returns whether the extensions let it through.
+    pub(crate) fn publish(&mut self, channel: ChannelName, mut event: Event, from: Option<SessionKey>) -> bool {
         if channel.kind() != ChannelKind::Broadcast {
             // Never fanned out, not even to `/**` (rules C-28, Q-5).
-            return;
+            return true;
+        }
+        if self.hooks.points().contains(Points::SEND) {
+            let sender = from.and_then(|key| self.sessions.get(key)).map(|session| &session.id);
+            if !self.hooks.send(sender, None, &mut event) {
+                return false;
+            }
+            event.channel = channel.text().clone();
         }
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
@@ -54,10 +62,13 @@ impl Engine {
         if event.lazy == Lazy::No {
             event.lazy = lazy;
         }
-        let subscribed =
-            matched.iter().any(|key| self.channels.get(*key).is_some_and(|channel| !channel.subscribers.is_empty()));
-        if subscribed || self.config.shards > 1 {
+        let wanted = matched.iter().any(|key| {
+            let channel = self.channels.get(*key);
+            channel.is_some_and(|channel| !channel.subscribers.is_empty() || channel.settings.retained)
+        });
+        if wanted || self.config.shards > 1 {
             let event = event.freeze();
+            self.retain(&channel, &event);
             let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
             if self.config.shards > 1 {
                 let channel = channel.detach();
@@ -70,6 +81,15 @@ impl Engine {
             self.fan_out(&matched, &event, from, sender.as_ref());
         }
         self.matched = matched;
+        true
+    }
+
+    /// Keeps the last message of a channel that wants it.
+    fn retain(&mut self, channel: &ChannelName, event: &Frozen) {
+        let Some(key) = self.channels.find(channel.as_str()) else { return };
+        if let Some(channel) = self.channels.get_mut(key).filter(|channel| channel.settings.retained) {
+            channel.retained = Some(event.clone());
+        }
     }
 
     /// A publish of another shard: the subscribers here.
@@ -77,6 +97,7 @@ impl Engine {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         self.channels.matching(channel, &mut matched);
+        self.retain(channel, event);
         self.fan_out(&matched, event, None, sender.as_ref());
         self.matched = matched;
     }
@@ -122,17 +143,24 @@ impl Engine {
     }
 
     /// Delivers to one session, subscribed or not (rule A-11).
-    pub(crate) fn deliver(&mut self, to: &ClientId, event: &Event) {
+    pub(crate) fn deliver(&mut self, to: &ClientId, from: Option<&ClientId>, mut event: Event) {
         let Some(key) = self.sessions.find(to.as_str()) else { return };
-        let mut event = event.freeze();
+        if self.hooks.points().contains(Points::SEND) && !self.hooks.send(from, Some(to), &mut event) {
+            return;
+        }
+        self.deliver_frozen(key, from, event.freeze());
+    }
+
+    /// Delivers an encoded event to one session.
+    pub(crate) fn deliver_frozen(&mut self, key: SessionKey, from: Option<&ClientId>, mut event: Frozen) {
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if self.hooks.points().contains(Points::OUTGOING) {
-            match self.hooks.outgoing(to, None, &event) {
+            match self.hooks.outgoing(&session.id, from, &event) {
                 Edit::Keep => {}
                 Edit::Replace(other) => event = other,
                 Edit::Drop => return,
             }
         }
-        let Some(session) = self.sessions.get_mut(key) else { return };
         let enqueued = session.enqueue(event, self.config.transport(session.transport));
         self.wake(key, enqueued);
     }

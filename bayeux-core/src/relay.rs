@@ -12,7 +12,7 @@ use bayeux_proto::{ByteString, ChannelKind, ChannelPattern};
 
 use crate::channel::{Channel, ChannelKey, is_persistent_kind};
 use crate::engine::{Due, Engine};
-use crate::event::{ChannelSetting, ChannelSettings, Forward, Notice, Output, Points, Ruling, Verdict};
+use crate::event::{Cause, ChannelSetting, ChannelSettings, Forward, Notice, Output, Points, Ruling, Verdict};
 use crate::id::ShardId;
 use crate::meta::{Created, Subscribed};
 use crate::session::SessionKey;
@@ -48,7 +48,10 @@ impl Engine {
 
     /// At home: adds a channel and tells everybody.
     fn add_channel(&mut self, pattern: &ChannelPattern) -> ChannelKey {
-        let settings = self.default_settings(pattern.kind());
+        let mut settings = self.default_settings(pattern.kind());
+        if self.hooks.points().contains(Points::CHANNEL_CREATED) {
+            self.hooks.channel_created(pattern, &mut settings);
+        }
         let key = self.channels.insert(pattern, settings);
         self.announce(key);
         self.notice_at(Points::CHANNELS, || Notice::ChannelAdded { channel: pattern.detach() });
@@ -65,6 +68,8 @@ impl Engine {
             lazy: false,
             lazy_timeout: std::time::Duration::ZERO,
             broadcast_to_publisher: self.config.broadcast_to_publisher,
+            retained: false,
+            attended: false,
         }
     }
 
@@ -135,7 +140,7 @@ impl Engine {
     // Subscriptions.
 
     /// Subscribes a session to an existing channel.
-    pub(crate) fn subscribe(&mut self, key: SessionKey, pattern: &ChannelPattern) -> Subscribed {
+    pub(crate) fn subscribe(&mut self, key: SessionKey, pattern: &ChannelPattern, cause: Cause) -> Subscribed {
         let Some(channel) = self.channels.find(pattern.as_str()) else { return Subscribed::NoChannel };
         let Some(session) = self.sessions.get_mut(key) else { return Subscribed::Already };
         if pattern.kind() != ChannelKind::Broadcast {
@@ -152,7 +157,10 @@ impl Engine {
         if first {
             self.interest_changed(channel, true);
         }
-        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Subscribed { session: id, channel: pattern.detach() });
+        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Subscribed { session: id, channel: pattern.detach(), cause });
+        if let Some(event) = self.channels.get(channel).and_then(|channel| channel.retained.clone()) {
+            self.deliver_frozen(key, None, event);
+        }
         Subscribed::New
     }
 
@@ -174,18 +182,22 @@ impl Engine {
             }
             Created::Full => return,
         }
-        self.subscribe(key, pattern);
+        self.subscribe(key, pattern, Cause::Application);
     }
 
     /// Unsubscribes a session; returns whether it was subscribed.
-    pub(crate) fn unsubscribe(&mut self, key: SessionKey, pattern: &ChannelPattern) -> bool {
+    pub(crate) fn unsubscribe(&mut self, key: SessionKey, pattern: &ChannelPattern, cause: Cause) -> bool {
         let Some(channel) = self.channels.find(pattern.as_str()) else { return false };
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.subscription(channel) else { return false };
         let (_, place) = session.subscriptions.remove(at);
         let id = session.id.clone();
         self.drop_subscriber(channel, place);
-        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed { session: id, channel: pattern.detach() });
+        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed {
+            session: id,
+            channel: pattern.detach(),
+            cause,
+        });
         true
     }
 
@@ -295,6 +307,7 @@ impl Engine {
         let key = self.channels.find(pattern.as_str()).unwrap_or_else(|| self.channels.insert(pattern, settings));
         if let Some(channel) = self.channels.get_mut(key) {
             channel.settings = settings;
+            channel.forget_unretained();
         }
         self.resume_waiting(pattern, None);
     }

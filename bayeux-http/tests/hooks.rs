@@ -181,7 +181,7 @@ impl Policy for Strict {
         }
         let advice = Advice { reconnect: Some(Reconnect::Handshake), interval_ms: Some(500), ..Advice::default() };
         let ext = Some(RawJson::new(r#"{"reason":"no token"}"#).unwrap());
-        Verdict { ruling: Ruling::Deny { reason: None }, advice, ext }
+        Verdict { advice, ext, ..Verdict::deny() }
     }
 
     async fn can_create(&self, channel: proto::ChannelPattern, _: Asked) -> Verdict {

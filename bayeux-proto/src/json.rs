@@ -2,7 +2,7 @@
 
 use bytestring::ByteString;
 
-use crate::scan::{ScanError, Scanner, Value};
+use crate::scan::{Kind, ScanError, Scanner, Value};
 use crate::text;
 
 /// Limits of one envelope, checked while it is decoded.
@@ -146,6 +146,30 @@ impl RawJson {
     /// Where the value does not have the shape of `T`.
     pub fn to<'a, T: serde::Deserialize<'a>>(&'a self) -> Result<T, serde_json::Error> {
         serde_json::from_str(&self.0)
+    }
+
+    /// An object with the members of both; where both have one, with that of `over`. Where either is no object, `over`
+    /// itself.
+    #[must_use]
+    pub fn overlaid_with(&self, over: &Self) -> Self {
+        let (below, above) = (self.value(), over.value());
+        if below.kind() != Kind::Object || above.kind() != Kind::Object {
+            return over.clone();
+        }
+        let mut json = Vec::with_capacity(self.as_str().len() + over.as_str().len());
+        let mut object = text::Object::new(&mut json);
+        for (key, value) in below.entries() {
+            let name = text::plain(key);
+            if !above.entries().any(|(other, _)| text::plain(other) == name) {
+                object.raw(key.raw, value.raw);
+            }
+        }
+        for (key, value) in above.entries() {
+            object.raw(key.raw, value.raw);
+        }
+        object.end();
+        // Pieces of two texts that are valid, put together validly.
+        ByteString::try_from(json).map_or_else(|_| over.clone(), Self::trusted)
     }
 
     /// The JSON string of a text.

@@ -84,7 +84,7 @@ impl Incoming {
 
     fn send(&self, event: Event) {
         if let Some(session) = &self.session {
-            self.server.command(session.shard(), Command::Deliver { to: session.id().clone(), event });
+            self.server.command(session.shard(), Command::Deliver { to: session.id().clone(), event, from: None });
         }
     }
 }

@@ -103,7 +103,7 @@ impl Server {
     /// [`SendError`] where `channel` is no channel name or `data` does not serialise.
     pub fn deliver(&self, session: &ClientId, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let (_, event) = self.event(channel, data)?;
-        self.command(session.shard(), Command::Deliver { to: session.clone(), event });
+        self.command(session.shard(), Command::Deliver { to: session.clone(), event, from: None });
         Ok(())
     }
 

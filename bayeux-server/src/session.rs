@@ -66,7 +66,7 @@ impl Session {
 
     /// Delivers an event to this session alone. Its `id` is kept (rule M-13).
     pub fn deliver_event(&self, event: Event) {
-        self.server.command(self.shard(), Command::Deliver { to: self.id().clone(), event });
+        self.server.command(self.shard(), Command::Deliver { to: self.id().clone(), event, from: None });
     }
 
     /// Publishes as this session: listeners see it as the sender, and whether it receives the message itself depends

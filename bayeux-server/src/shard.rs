@@ -427,7 +427,7 @@ impl State {
                     session_removed(server, facts, reason);
                 }
             }
-            Notice::Unsubscribed { session, channel } => {
+            Notice::Unsubscribed { session, channel, .. } => {
                 let removed = self.removed.clone().filter(|removed| removed.id == session);
                 if let Some(facts) = removed.or_else(|| server.sessions_by_id().get(session.as_str())) {
                     unsubscribed(server, facts, channel);

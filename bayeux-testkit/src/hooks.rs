@@ -3,12 +3,14 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bayeux_core::{Answer, ClientId, Command, Edit, Hooks, Points, Question, Verdict};
-use bayeux_proto::{Frozen, Reply};
+use bayeux_core::{Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Points, Question, Verdict};
+use bayeux_proto::{ChannelPattern, Event, Frozen, Reply};
 
 /// Decides at a point, or passes with `None` to the rule registered before it.
 type AskRule = Box<dyn FnMut(&Question, &mut Vec<Command>) -> Option<Answer> + Send>;
 type OutgoingRule = Box<dyn FnMut(&ClientId, Option<&ClientId>, &Frozen) -> Edit<Frozen> + Send>;
+type SendRule = Box<dyn FnMut(Option<&ClientId>, Option<&ClientId>, &mut Event) -> bool + Send>;
+type CreatedRule = Box<dyn FnMut(&ChannelPattern, &mut ChannelSettings) + Send>;
 type ReplyRule = Box<dyn FnMut(Option<&ClientId>, &mut Reply) -> Edit<()> + Send>;
 
 /// The application of a [`World`](crate::World): one set of rules, asked by all of its engines.
@@ -22,6 +24,8 @@ pub struct ScriptedHooks(Arc<Mutex<Book>>);
 struct Book {
     points: Points,
     ask: Vec<(Points, AskRule)>,
+    send: Option<SendRule>,
+    created: Option<CreatedRule>,
     outgoing: Option<OutgoingRule>,
     reply: Option<ReplyRule>,
     asked: Vec<Question>,
@@ -55,6 +59,20 @@ impl ScriptedHooks {
         self.on(points, |_, _| Some(Answer::Later));
     }
 
+    /// Sets the rule for events before they are encoded: sender, the one recipient of a delivery, event.
+    pub fn on_send(&self, rule: impl FnMut(Option<&ClientId>, Option<&ClientId>, &mut Event) -> bool + Send + 'static) {
+        let mut book = self.book();
+        book.points = book.points.with(Points::SEND);
+        book.send = Some(Box::new(rule));
+    }
+
+    /// Sets the rule for channels that are being created.
+    pub fn on_channel_created(&self, rule: impl FnMut(&ChannelPattern, &mut ChannelSettings) + Send + 'static) {
+        let mut book = self.book();
+        book.points = book.points.with(Points::CHANNEL_CREATED);
+        book.created = Some(Box::new(rule));
+    }
+
     /// Sets the rule for events on their way to one recipient.
     pub fn on_outgoing(
         &self,
@@ -76,6 +94,8 @@ impl ScriptedHooks {
     pub fn forget(&self) {
         let mut book = self.book();
         book.ask.clear();
+        book.send = None;
+        book.created = None;
         book.outgoing = None;
         book.reply = None;
     }
@@ -107,6 +127,16 @@ impl Hooks for ScriptedHooks {
         book.asked.push(question.clone());
         let rules = book.ask.iter_mut().rev().filter(|(points, _)| points.contains(flag));
         rules.filter_map(|(_, rule)| rule(question, effects)).next().unwrap_or(Answer::Now(Verdict::allow()))
+    }
+
+    fn send(&self, from: Option<&ClientId>, to: Option<&ClientId>, event: &mut Event) -> bool {
+        self.book().send.as_mut().is_none_or(|rule| rule(from, to, event))
+    }
+
+    fn channel_created(&self, channel: &ChannelPattern, settings: &mut ChannelSettings) {
+        if let Some(rule) = self.book().created.as_mut() {
+            rule(channel, settings);
+        }
     }
 
     fn outgoing(&self, to: &ClientId, from: Option<&ClientId>, event: &Frozen) -> Edit<Frozen> {

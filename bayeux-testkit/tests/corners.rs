@@ -290,7 +290,7 @@ fn every_end_of_a_hold_frees_the_browsers_place() {
                     alice.moved(Via::Socket(socket)).publish(&mut world, "/a", json!(1));
                 }
                 5 => world.advance(Duration::from_secs(30)),
-                6 => world.command(Command::Deliver { to: session, event: event("/a", &json!(1)) }),
+                6 => world.command(Command::Deliver { to: session, event: event("/a", &json!(1)), from: None }),
                 _ => drop(alice.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}))),
             }
             let mut tab = Client::over(alice.via()).connected(&mut world);

@@ -278,7 +278,7 @@ fn effects_come_before_the_verdict() {
         world.hooks().on(Points::LISTEN, |question, effects| {
             let to = question.session.clone()?;
             effects.push(Command::Subscribe { session: to.clone(), channel: pattern("/joined") });
-            effects.push(Command::Deliver { to, event: event("/hello", &json!(1)) });
+            effects.push(Command::Deliver { to, event: event("/hello", &json!(1)), from: None });
             Some(Answer::Now(Verdict::allow()))
         });
         let request = alice.send(&mut world, json!({"channel": "/joined", "data": 2}));
@@ -311,12 +311,12 @@ fn request_that_breaks_while_it_waits_does_not_hold_its_session() {
         let poll = alice.connect(&mut world).exchange.expect("over HTTP");
         let request = alice.send(&mut world, json!({"channel": "/slow", "data": 1}));
         let to = alice.session(&world);
-        world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(1)) });
+        world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(1)), from: None });
         assert!(world.exchange(poll).is_held(), "the request holds the session");
         world.cut(request.exchange.expect("over HTTP"));
         assert_eq!(world.exchange(poll).status(), Some(200), "{shards} shards: and no longer");
         let poll = alice.connect(&mut world).exchange.expect("over HTTP");
-        world.command(Command::Deliver { to, event: event("/a", &json!(2)) });
+        world.command(Command::Deliver { to, event: event("/a", &json!(2)), from: None });
         assert_eq!(world.exchange(poll).status(), Some(200));
         assert_eq!(alice.data(&world), [json!(1), json!(2)]);
     }

@@ -80,7 +80,7 @@ fn queue_is_bounded_in_bytes() {
             world.take_notices();
             for n in 0..20 {
                 let data = json!({"n": n, "pad": "x".repeat(1_000)});
-                world.command(Command::Deliver { to: to.clone(), event: event("/a", &data) });
+                world.command(Command::Deliver { to: to.clone(), event: event("/a", &data), from: None });
             }
             alice.connect(&mut world);
             let got: Vec<_> = alice.data(&world).iter().filter_map(|data| data["n"].as_u64()).collect();
@@ -116,10 +116,10 @@ fn slow_reader_is_removed_and_others_are_not_harmed() {
         }
         let to = alice.session(&world);
         for n in 0..6 {
-            world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(n)) });
+            world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(n)), from: None });
             assert_eq!(world.session_count(), 1);
         }
-        world.command(Command::Deliver { to, event: event("/a", &json!(6)) });
+        world.command(Command::Deliver { to, event: event("/a", &json!(6)), from: None });
         assert_eq!(world.session_count(), 0, "one in flight, five queued, one too many");
     }
 }

@@ -139,7 +139,7 @@ fn result_of_a_remote_call_keeps_its_id() {
             result.successful = Some(true);
             let key = bayeux_proto::ByteString::from_static("\"took\"");
             result.fields.push((key, bayeux_proto::RawJson::new("5").expect("JSON")));
-            effects.push(bayeux_core::Command::Deliver { to, event: result });
+            effects.push(bayeux_core::Command::Deliver { to, event: result, from: None });
             None
         });
         let mut alice = Client::long_polling(&mut world).connected(&mut world);

@@ -86,7 +86,7 @@ fn every_removal_has_its_reason() {
         world.command(Command::Disconnect { session: sessions[1].clone() });
         world.command(Command::Remove { session: sessions[2].clone() });
         for n in 0..4 {
-            world.command(Command::Deliver { to: sessions[3].clone(), event: event("/a", &json!(n)) });
+            world.command(Command::Deliver { to: sessions[3].clone(), event: event("/a", &json!(n)), from: None });
         }
         world.advance(Duration::from_secs(10));
         let reasons: Vec<_> = world
@@ -119,7 +119,7 @@ fn commands_for_dead_sessions_do_nothing() {
         world.take_notices();
         let before = world.socket(alice.socket()).frames.len();
         let to = session.clone();
-        world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(1)) });
+        world.command(Command::Deliver { to: to.clone(), event: event("/a", &json!(1)), from: None });
         world.command(Command::Disconnect { session: session.clone() });
         world.command(Command::Remove { session: session.clone() });
         world.command(Command::Hold { session: session.clone() });

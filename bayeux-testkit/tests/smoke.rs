@@ -77,7 +77,7 @@ struct Simulated {
 /// A delivery that nobody else may see.
 fn deliver(to: ClientId) -> Command {
     let event = event("/private", &json!({"to": to.as_str()}));
-    Command::Deliver { to, event }
+    Command::Deliver { to, event, from: None }
 }
 
 const CHANNELS: [&str; 6] = ["/a", "/b", "/a/b", "/a/c", "/d/e/f", "/service/s"];

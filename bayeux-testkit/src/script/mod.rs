@@ -631,8 +631,8 @@ fn point_word(point: &Point) -> &'static str {
 fn notice_line(notice: &Notice) -> Option<String> {
     Some(match notice {
         Notice::SessionRemoved { session, reason } => format!("server: {session} ended, {}", reason.as_str()),
-        Notice::Subscribed { session, channel } => format!("server: {session} subscribed {}", channel.as_str()),
-        Notice::Unsubscribed { session, channel } => format!("server: {session} unsubscribed {}", channel.as_str()),
+        Notice::Subscribed { session, channel, .. } => format!("server: {session} subscribed {}", channel.as_str()),
+        Notice::Unsubscribed { session, channel, .. } => format!("server: {session} unsubscribed {}", channel.as_str()),
         Notice::ChannelAdded { channel } => format!("server: channel {} added", channel.as_str()),
         Notice::ChannelRemoved { channel } => format!("server: channel {} removed", channel.as_str()),
         Notice::Suspended { session, timeout } => format!("server: {session} is held for {timeout:?}"),

@@ -122,6 +122,8 @@ pub(crate) fn channel_setting(name: &str, value: &str) -> Result<ChannelSetting,
         "lazy" => ChannelSetting::Lazy(flag(value)?),
         "lazyTimeout" => ChannelSetting::LazyTimeout(duration(value)?),
         "broadcastToPublisher" => ChannelSetting::BroadcastToPublisher(flag(value)?),
+        "retained" => ChannelSetting::Retained(flag(value)?),
+        "attended" => ChannelSetting::Attended(flag(value)?),
         _ => return Err(format!("a channel has no setting {name}")),
     })
 }
@@ -137,7 +139,7 @@ pub(crate) fn session_command(words: &str, session: &ClientId) -> Result<Command
             let data: Value = serde_json::from_str(data).map_err(|error| format!("{data}: {error}"))?;
             let mut event = event(name, &data);
             event.lazy = lazy;
-            Command::Deliver { to: session, event }
+            Command::Deliver { to: session, event, from: None }
         }
         "disconnect" => Command::Disconnect { session },
         "remove" => Command::Remove { session },
