@@ -239,7 +239,7 @@ impl Engine {
         match command {
             // Meta channels are the protocol's own.
             Command::Publish { channel, .. } if channel.kind() == ChannelKind::Meta => {}
-            Command::Publish { channel, event, from } => {
+            Command::Publish { channel, event, from, chain } => {
                 let from = from.and_then(|id| self.find_id(&id));
                 if self.hooks.points().contains(Points::LISTEN) {
                     let lazy = event.lazy;
@@ -248,7 +248,7 @@ impl Engine {
                     message.data = event.data;
                     message.ext = event.ext;
                     message.fields = event.fields;
-                    self.run_application_publish(channel, message, lazy, from);
+                    self.run_application_publish(channel, message, lazy, from, chain);
                 } else {
                     let mut event = event;
                     event.channel = channel.text().clone();

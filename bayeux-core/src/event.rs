@@ -133,6 +133,9 @@ pub enum Command {
         event: Event,
         /// The sender that listeners see and rule Q-6 is about.
         from: Option<ClientId>,
+        /// How many publishes led to this one, each made by a listener of the one before. Told with
+        /// [`Question::chain`], so that whoever calls listeners can end a loop.
+        chain: u16,
     },
     /// Deliver to one session, whatever it is subscribed to (rule A-11).
     Deliver {
@@ -560,6 +563,8 @@ pub struct Question {
     pub conn: Option<ConnectionKey>,
     /// The message. At [`Point::Listen`] on a broadcast channel it has neither `id` nor `clientId` (rule G-10).
     pub message: Arc<Message>,
+    /// How many publishes by listeners led to this message: 0 for what a client sent.
+    pub chain: u16,
 }
 
 /// A hook's answer at once, or later.

@@ -76,6 +76,8 @@ pub(crate) struct Work {
     pub(crate) kind: ReplyKind,
     /// How the application's publish may wait, beside what its channels say.
     pub(crate) lazy: Lazy,
+    /// Publishes by listeners that led to this one.
+    chain: u16,
 }
 
 /// How far a message has come. Each names what is done or asked next.
@@ -229,6 +231,7 @@ impl Engine {
         message: Message,
         lazy: Lazy,
         from: Option<SessionKey>,
+        chain: u16,
     ) {
         let id = self.lanes.id();
         let mut lane = Lane::new(id, None);
@@ -240,6 +243,7 @@ impl Engine {
             step: Step::Listen(channel),
             kind: ReplyKind::Other,
             lazy,
+            chain,
         });
         self.run(lane, None);
     }
@@ -386,7 +390,7 @@ impl Engine {
         } else if self.config.timesync && message.ext.is_some() {
             reply.timesync = self.timesync_of(&message);
         }
-        Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No }
+        Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No, chain: 0 }
     }
 
     /// What a meta message is told of the time (rules XT-1, XT-3).
@@ -604,7 +608,7 @@ impl Engine {
         };
         let conn = lane.conn.and_then(|key| self.conns.get(key)).map(|conn| conn.key);
         let message = Arc::clone(work.shared.get_or_insert_with(|| Arc::new(work.message.clone())));
-        let question = Question { point, session, conn, message };
+        let question = Question { point, session, conn, message, chain: work.chain };
         let mut effects = Vec::new();
         let answer = self.hooks.ask(&question, &mut effects);
         for command in effects {

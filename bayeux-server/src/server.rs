@@ -80,7 +80,7 @@ impl Server {
             return Err(SendError::Busy);
         }
         let shard = ShardId::home_of(channel.as_str(), self.0.config.shards);
-        self.command(shard, Command::Publish { channel, event, from: None });
+        self.command(shard, Command::Publish { channel, event, from: None, chain: 0 });
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl Server {
             Some(from) => from.shard(),
             None => ShardId::home_of(channel.as_str(), self.0.config.shards),
         };
-        self.command(shard, Command::Publish { channel, event, from });
+        self.command(shard, Command::Publish { channel, event, from, chain: 0 });
     }
 
     /// Delivers a message to one session, whatever it is subscribed to (rule A-11). Does nothing where there is no

@@ -91,6 +91,7 @@ fn retained_message_comes_with_the_subscribe() {
                 channel: channel("/price"),
                 event: event("/price", &json!(n)),
                 from: None,
+                chain: 0,
             });
         }
         let mut alice = Client::long_polling(&mut world).connected(&mut world);

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 const SHARDS: [u16; 3] = [1, 2, 4];
 
 fn publish(world: &mut World, name: &str, data: &Value) {
-    world.command(Command::Publish { channel: channel(name), event: event(name, data), from: None });
+    world.command(Command::Publish { channel: channel(name), event: event(name, data), from: None, chain: 0 });
 }
 
 /// Waits at `points` for messages on `name`, and nowhere else.

@@ -47,6 +47,7 @@ fn all_recipients_get_the_same_bytes() {
             channel: bayeux_testkit::channel("/foo"),
             event: event("/foo", &json!({"a": [1, 2, {"b": "c"}]})),
             from: None,
+            chain: 0,
         };
         world.command(command);
         let texts: Vec<_> = readers.iter().map(|reader| world.socket(reader.socket()).frames[0].text.clone()).collect();
@@ -179,7 +180,8 @@ fn publish_of_the_application_goes_through_listeners() {
         });
         for name in ["/stop", "/change", "/wait"] {
             let channel = bayeux_testkit::channel(name);
-            let command = bayeux_core::Command::Publish { channel, event: event(name, &json!(name)), from: None };
+            let command =
+                bayeux_core::Command::Publish { channel, event: event(name, &json!(name)), from: None, chain: 0 };
             world.command(command);
         }
         assert_eq!(bob.data(&world), [json!("changed")]);

@@ -147,12 +147,12 @@ fn application_subscribes_without_policy() {
         }
         for name in ["/foo", "/bar/x"] {
             let channel = bayeux_testkit::channel(name);
-            world.command(Command::Publish { channel, event: event(name, &json!(name)), from: None });
+            world.command(Command::Publish { channel, event: event(name, &json!(name)), from: None, chain: 0 });
         }
         assert_eq!(alice.data(&world), [json!("/foo"), json!("/bar/x")], "{shards} shards");
         world.command(Command::Unsubscribe { session, channel: bayeux_testkit::pattern("/foo") });
         let channel = bayeux_testkit::channel("/foo");
-        world.command(Command::Publish { channel, event: event("/foo", &json!(2)), from: None });
+        world.command(Command::Publish { channel, event: event("/foo", &json!(2)), from: None, chain: 0 });
         assert_eq!(alice.data(&world).len(), 2);
         alice.handshake(&mut world);
     }

@@ -298,7 +298,12 @@ fn removal_by_the_application_clears_all_shards() {
             arrive(&mut world);
             world.command(Command::RemoveChannel { channel: pattern("/foo") });
             arrive(&mut world);
-            world.command(Command::Publish { channel: channel("/foo"), event: event("/foo", &json!(1)), from: None });
+            world.command(Command::Publish {
+                channel: channel("/foo"),
+                event: event("/foo", &json!(1)),
+                from: None,
+                chain: 0,
+            });
             arrive(&mut world);
             for client in &mut clients {
                 assert!(client.data(&world).is_empty(), "{shards} shards");
@@ -377,8 +382,12 @@ fn server_publishes_from_any_shard() {
             client.subscribe(&mut world, "/foo");
         }
         for shard in 0..shards {
-            let command =
-                Command::Publish { channel: channel("/foo"), event: event("/foo", &json!(shard)), from: None };
+            let command = Command::Publish {
+                channel: channel("/foo"),
+                event: event("/foo", &json!(shard)),
+                from: None,
+                chain: 0,
+            };
             world.command_at(ShardId(shard), command);
         }
         for client in &clients {

@@ -371,7 +371,7 @@ impl Simulation {
             _ => {
                 self.published.push(None);
                 let data = json!({"n": self.published.len() - 1});
-                Command::Publish { channel: channel("/a/b"), event: event("/a/b", &data), from: None }
+                Command::Publish { channel: channel("/a/b"), event: event("/a/b", &data), from: None, chain: 0 }
             }
         };
         self.world.command(command);

@@ -162,7 +162,7 @@ pub(crate) fn publish(words: &str, from: Option<ClientId>) -> Result<Command, Wr
     let data: Value = serde_json::from_str(data).map_err(|error| format!("{data}: {error}"))?;
     let mut event = event(name, &data);
     event.lazy = lazy;
-    Ok(Command::Publish { channel: channel(name), event, from })
+    Ok(Command::Publish { channel: channel(name), event, from, chain: 0 })
 }
 
 /// The points of the word for one.
