@@ -134,6 +134,10 @@ pub struct Config {
     pub validate_message_fields: bool,
     /// Limits of channel names (rule Z-9).
     pub channels: ChannelLimits,
+    /// Channels that are the server's own, with all below them: remote sessions can neither publish on them nor
+    /// subscribe to them, whatever a policy says. Default: those of clusters, `/oort`, `/seti`, `/service/oort`,
+    /// `/service/seti`.
+    pub reserved_channels: Vec<String>,
     /// Connects held at once for one browser over HTTP/1; negative: any number. Default: 1 (rule O-25).
     pub max_sessions_per_browser: i32,
     /// The same over HTTP/2. Default: -1 (rule O-26).
@@ -191,6 +195,7 @@ impl Default for Config {
             sweep_period: Duration::from_millis(997),
             validate_message_fields: true,
             channels: ChannelLimits::default(),
+            reserved_channels: ["/oort", "/seti", "/service/oort", "/service/seti"].map(String::from).into(),
             max_sessions_per_browser: 1,
             http2_max_sessions_per_browser: -1,
             multi_session_interval: Duration::from_secs(2),
@@ -245,6 +250,13 @@ impl Config {
             Transport::CallbackPolling => &self.callback_polling,
             Transport::Local => &self.local,
         }
+    }
+
+    /// Whether a channel is the server's own.
+    pub fn is_reserved(&self, channel: &str) -> bool {
+        self.reserved_channels.iter().any(|reserved| {
+            channel.strip_prefix(&**reserved).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
     }
 
     /// Changes the options of every transport alike: an option name without prefix (rule O-1).
@@ -311,6 +323,21 @@ mod tests {
         assert!(config.long_polling.max_message_size >= 2 << 20, "Z-20");
         assert!(config.websocket.max_message_size >= 64 << 10, "Z-20");
         assert!(config.max_subscriptions >= 1_000, "Z-20");
+    }
+
+    #[test]
+    fn reserved_channels_are_whole_segments() {
+        let config = Config::default();
+        for (channel, reserved) in [
+            ("/oort", true),
+            ("/oort/cloud", true),
+            ("/oort/**", true),
+            ("/oortx", false),
+            ("/a/oort", false),
+            ("/**", false),
+        ] {
+            assert_eq!(config.is_reserved(channel), reserved, "{channel}");
+        }
     }
 
     #[test]

@@ -182,8 +182,16 @@ impl Engine {
         session.and_then(|session| session.held.as_ref()).is_some_and(|held| held.conn == key)
     }
 
+    /// Whether there is such a session.
+    pub fn is_session(&self, id: &ClientId) -> bool {
+        self.find_id(id).is_some()
+    }
+
     /// What a channel is set to; `None` where this shard knows no such channel. Its home always does.
     pub fn channel_settings(&self, name: &str) -> Option<ChannelSettings> {
+        if crate::channel::is_meta_channel(name) {
+            return Some(self.default_settings(ChannelKind::Meta));
+        }
         let key = self.channels.find(name)?;
         self.channels.get(key).map(|channel| channel.settings)
     }

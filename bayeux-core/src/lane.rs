@@ -545,6 +545,10 @@ impl Engine {
                 Flow::Reply
             }
             ChannelKind::Meta => Flow::Go(Step::Listen(channel)),
+            ChannelKind::Service | ChannelKind::Broadcast if self.is_out_of_bounds(lane, channel.as_str()) => {
+                work.reply.fail(ErrorField::publish_denied(ErrorField::BY_POLICY));
+                Flow::Reply
+            }
             ChannelKind::Service | ChannelKind::Broadcast => {
                 if self.channels.exists(channel.as_str()) {
                     Flow::Go(Step::Publish(channel))
@@ -553,6 +557,11 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Whether a channel is the server's own, and the sender is not.
+    pub(crate) fn is_out_of_bounds(&self, lane: &Lane, channel: &str) -> bool {
+        self.config.is_reserved(channel) && !lane.conn.and_then(|key| self.conns.get(key)).is_some_and(Conn::is_local)
     }
 
     /// Whether the lane's session is alive and the message says it is its (rule G-4).

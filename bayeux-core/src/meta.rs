@@ -351,6 +351,10 @@ impl Engine {
             work.reply.succeed();
             return Flow::Reply;
         };
+        if self.is_out_of_bounds(lane, channel.as_str()) {
+            work.reply.fail(ErrorField::subscribe_denied(ErrorField::BY_POLICY));
+            return Flow::Reply;
+        }
         if self.channels.exists(channel.as_str()) {
             if channel.kind() == ChannelKind::Meta {
                 // Whatever a policy says, a remote session has no business there (rules C-23, F-19).

@@ -59,12 +59,12 @@ impl Engine {
         key
     }
 
-    fn default_settings(&self, kind: ChannelKind) -> ChannelSettings {
+    pub(crate) fn default_settings(&self, kind: ChannelKind) -> ChannelSettings {
         // Service channels stay (rule A-3), but names are free to invent: with many channels they must be in use to
         // stay, like others.
         let roomy = self.channels.len() < SERVICE_CHANNELS_MAX.min(self.config.max_channels / 2);
         ChannelSettings {
-            persistent: is_persistent_kind(kind) && roomy,
+            persistent: is_persistent_kind(kind) && (roomy || kind == ChannelKind::Meta),
             lazy: false,
             lazy_timeout: std::time::Duration::ZERO,
             broadcast_to_publisher: self.config.broadcast_to_publisher,

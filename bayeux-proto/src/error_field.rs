@@ -41,6 +41,8 @@ impl ErrorField {
     pub const CHANNEL_INVALID: Self = Self::plain(405, "channel_invalid");
     /// F-25: `405::message_id_invalid`.
     pub const MESSAGE_ID_INVALID: Self = Self::plain(405, "message_id_invalid");
+    /// the reason given where no authorizer granted.
+    pub const BY_NOT_GRANTING: &'static str = "denied_by_not_granting";
     /// F-30: the reason given where a policy refused.
     pub const BY_POLICY: &'static str = "denied_by_security_policy";
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use crate::json::RawJson;
+use crate::decode::decode;
+use crate::json::{Limits, RawJson};
 use crate::message::{Message, MessageId};
 use crate::scan::Value;
 use crate::text::{self, Length, Object, Sink};
@@ -116,6 +117,9 @@ impl Event {
     }
 }
 
+/// Deeper than what [`RawJson::new`] takes, and the event around it.
+const THAW_DEPTH_MAX: usize = 520;
+
 /// What comes before the channel in an encoded event.
 const ARRAY_OPENING: &str = r#"[{"channel":""#;
 
@@ -154,6 +158,25 @@ impl Frozen {
     /// How it may wait.
     pub fn lazy(&self) -> Lazy {
         self.0.lazy
+    }
+
+    /// Decodes it, to make another event of it.
+    pub fn thaw(&self) -> Event {
+        let limits = Limits { bytes_max: usize::MAX, depth_max: THAW_DEPTH_MAX, ..Limits::default() };
+        let mut event = Event::new(self.0.channel.clone(), RawJson::null());
+        event.lazy = self.0.lazy;
+        // An event of this server is a message; one that holds deeper values than any envelope may is left as it is.
+        let Ok(Some(message)) = decode(self.0.array.clone(), &limits).map(|batch| batch.messages.into_iter().next())
+        else {
+            return event;
+        };
+        event.successful = message.successful();
+        event.id = message.id;
+        event.data = message.data;
+        event.ext = message.ext;
+        event.fields = message.fields;
+        event.fields.retain(|(key, _)| !text::is_key(key, "successful"));
+        event
     }
 
     /// Bytes of the encoded event.
@@ -201,6 +224,20 @@ mod tests {
     }
 
     #[test]
+    fn a_thawed_event_freezes_to_the_same_bytes() {
+        let mut event = Event::new("/a\"", RawJson::new("{\"n\": 1.0}").expect("JSON"));
+        event.id = Some(MessageId::Text("7".into()));
+        event.successful = Some(false);
+        event.ext = Some(RawJson::new("{}").expect("JSON"));
+        event.fields.push(("\"x\"".into(), RawJson::null()));
+        event.lazy = Lazy::Within(Duration::from_secs(1));
+        assert_eq!(event.freeze().thaw(), event);
+        let mut farewell = Event::new("/meta/disconnect", RawJson::null());
+        farewell.data = None;
+        assert_eq!(farewell.freeze().thaw(), farewell);
+    }
+
+    #[test]
     fn clones_are_the_same_encoding_and_equal_events_are_not() {
         let event = Event::new("/a", RawJson::null());
         let frozen = event.freeze();
@@ -212,7 +249,7 @@ mod tests {
     #[test]
     fn a_frozen_event_does_not_keep_the_request_alive() {
         let request = Bytes::from(br#"[{"channel":"/a","data":"payload","ext":{},"x":1}]"#.to_vec());
-        let batch = crate::decode(request.clone(), &crate::Limits::default()).expect("an envelope");
+        let batch = decode(request.clone(), &Limits::default()).expect("an envelope");
         let frozen: Vec<_> =
             batch.messages.into_iter().map(|message| Event::from_publish("/a".into(), message).freeze()).collect();
         assert!(request.is_unique(), "{frozen:?}");

@@ -172,6 +172,17 @@ impl RawJson {
         ByteString::try_from(json).map_or_else(|_| over.clone(), Self::trusted)
     }
 
+    /// An object with one member.
+    pub fn from_member(name: &str, value: &Self) -> Self {
+        let mut json = Vec::with_capacity(name.len() + value.as_str().len() + 5);
+        json.push(b'{');
+        text::write_string(&mut json, name);
+        json.push(b':');
+        json.extend_from_slice(value.as_str().as_bytes());
+        json.push(b'}');
+        Self(ByteString::try_from(json).expect("JSON of UTF-8 texts is UTF-8"))
+    }
+
     /// The JSON string of a text.
     pub fn from_text(text: &str) -> Self {
         let mut json = Vec::with_capacity(text.len() + 2);

@@ -79,6 +79,26 @@ impl Message {
         self.fields.iter().rev().find(|(key, _)| text::is_key(key, name)).map(|(_, value)| value)
     }
 
+    /// Whether `name` is that of a field with a meaning of its own in the protocol, so that it has no place among other
+    /// fields.
+    pub fn is_known_field(name: &str) -> bool {
+        const NAMES: [&str; 12] = [
+            "channel",
+            "id",
+            "clientId",
+            "subscription",
+            "data",
+            "ext",
+            "advice",
+            "connectionType",
+            "successful",
+            "error",
+            "supportedConnectionTypes",
+            "version",
+        ];
+        NAMES.contains(&name)
+    }
+
     /// Reads `subscription`.
     pub fn subscriptions(&self) -> Subscription {
         let Some(raw) = &self.subscription else { return Subscription::Missing };

@@ -6,31 +6,31 @@ use std::sync::Arc;
 
 use bayeux_core::{Config, RemovalReason};
 use bayeux_proto::{ChannelPattern, Limits};
-use bytestring::ByteString;
 
+use crate::authorizer::Authorizer;
+use crate::channel::{Channel, NewChannel};
 use crate::context::Context;
 use crate::error::BuildError;
-use crate::hooks::{Listener, Table};
+use crate::extension::Extension;
+use crate::hooks::Table;
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::Policy;
 use crate::server::Server;
 use crate::session::Session;
 
-/// Options and hooks of a [`Server`] to be.
-///
-/// Listeners run one after the other, in the order of their registration; message listeners first by channel, from the
-/// widest wildcard to the channel itself (rule A-21).
+/// Options and hooks of a [`Server`] to be. What is registered here is there before the first message.
 #[must_use = "a builder does nothing until it builds"]
 pub struct ServerBuilder {
     config: Config,
     limits: Limits,
     table: Table,
-    messages: Vec<(String, Listener<Incoming, Outcome>)>,
+    /// What is registered with the server once it is there, in order.
+    registered: Vec<Box<dyn FnOnce(&Server) -> Result<(), BuildError> + Send>>,
 }
 
 impl ServerBuilder {
     pub(crate) fn new(config: Config) -> Self {
-        Self { config, limits: Limits::default(), table: Table::default(), messages: Vec::new() }
+        Self { config, limits: Limits::default(), table: Table::default(), registered: Vec::new() }
     }
 
     /// Limits of one envelope. The size is that of the transport's `maxMessageSize`, whatever `limits` says.
@@ -45,8 +45,21 @@ impl ServerBuilder {
         self
     }
 
-    /// Calls `listener` with each message on the channels that `pattern` matches, before it goes on: service messages,
-    /// publishes, meta messages. It may change or stop the message, and answer it.
+    /// As [`Server::add_extension`].
+    pub fn extension(self, extension: impl Extension) -> Self {
+        self.with(|server| {
+            server.add_extension(extension);
+            Ok(())
+        })
+    }
+
+    /// As [`Server::add_authorizer`].
+    pub fn authorizer(self, pattern: impl Into<String>, authorizer: impl Authorizer) -> Self {
+        let pattern = pattern.into();
+        self.with(move |server| server.add_authorizer(&pattern, authorizer).map(drop))
+    }
+
+    /// As [`Server::on_message`].
     ///
     /// # Example: an echo
     ///
@@ -62,54 +75,103 @@ impl ServerBuilder {
     ///     .build()?;
     /// # Ok(()) }
     /// ```
-    pub fn on_message<F, R>(mut self, pattern: impl Into<String>, listener: F) -> Self
+    pub fn on_message<F, R>(self, pattern: impl Into<String>, listener: F) -> Self
     where
         F: Fn(Incoming) -> R + Send + Sync + 'static,
         R: Future<Output: Into<Outcome>> + Send + 'static,
     {
-        self.messages.push((pattern.into(), message_listener(listener)));
-        self
+        let pattern = pattern.into();
+        self.with(move |server| server.on_message(&pattern, listener).map(drop))
     }
 
-    /// Calls `listener` with each session after its handshake succeeded and before the reply is sent: what it delivers
-    /// reaches the client behind that reply.
-    pub fn on_session_added<F, R>(mut self, listener: F) -> Self
+    /// As [`Server::on_session_added`].
+    pub fn on_session_added<F, R>(self, listener: F) -> Self
     where
         F: Fn(Session, Option<Arc<Context>>) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.table.session_added.push(Arc::new(move |(session, context)| Box::pin(listener(session, context))));
-        self
+        self.with(|server| {
+            server.on_session_added(listener);
+            Ok(())
+        })
     }
 
-    /// Calls `listener` with each session that was removed, whatever the reason. The session can still be found by its
-    /// id until all listeners are done.
-    pub fn on_session_removed<F, R>(mut self, listener: F) -> Self
+    /// As [`Server::on_session_removed`].
+    pub fn on_session_removed<F, R>(self, listener: F) -> Self
     where
         F: Fn(Session, RemovalReason) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.table.session_removed.push(Arc::new(move |(session, reason)| Box::pin(listener(session, reason))));
-        self
+        self.with(|server| {
+            server.on_session_removed(listener);
+            Ok(())
+        })
     }
 
-    /// Calls `listener` with each subscription, before its reply is sent: what it delivers rides in that response.
-    pub fn on_subscribed<F, R>(mut self, listener: F) -> Self
+    /// As [`Server::on_subscribed`].
+    pub fn on_subscribed<F, R>(self, listener: F) -> Self
     where
         F: Fn(Subscribed) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.table.subscribed.push(Arc::new(move |subscribed| Box::pin(listener(subscribed))));
-        self
+        self.with(|server| {
+            server.on_subscribed(listener);
+            Ok(())
+        })
     }
 
-    /// Calls `listener` with each subscription that ended, by the client's wish or because its session was removed.
-    pub fn on_unsubscribed<F, R>(mut self, listener: F) -> Self
+    /// As [`Server::on_unsubscribed`].
+    pub fn on_unsubscribed<F, R>(self, listener: F) -> Self
     where
         F: Fn(Subscribed) -> R + Send + Sync + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        self.table.unsubscribed.push(Arc::new(move |subscribed| Box::pin(listener(subscribed))));
+        self.with(|server| {
+            server.on_unsubscribed(listener);
+            Ok(())
+        })
+    }
+
+    /// As [`Server::on_channel_created`].
+    pub fn on_channel_created(self, initialiser: impl Fn(&mut NewChannel<'_>) + Send + Sync + 'static) -> Self {
+        self.with(|server| {
+            server.on_channel_created(initialiser);
+            Ok(())
+        })
+    }
+
+    /// As [`Server::on_channel_added`].
+    pub fn on_channel_added(self, listener: impl Fn(&Channel) + Send + Sync + 'static) -> Self {
+        self.with(|server| {
+            server.on_channel_added(listener);
+            Ok(())
+        })
+    }
+
+    /// As [`Server::on_channel_removed`].
+    pub fn on_channel_removed(self, listener: impl Fn(&ChannelPattern) + Send + Sync + 'static) -> Self {
+        self.with(|server| {
+            server.on_channel_removed(listener);
+            Ok(())
+        })
+    }
+
+    /// Creates a channel, configured by `initialise`: see [`Server::create_channel_with`].
+    pub fn channel(
+        self,
+        name: impl Into<String>,
+        initialise: impl FnOnce(&mut NewChannel<'_>) + Send + 'static,
+    ) -> Self {
+        let name = name.into();
+        self.with(move |server| match server.create_channel_with(&name, initialise) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(BuildError::Create { channel: name, source }),
+        })
+    }
+
+    /// Does `set_up` with the server once it is built, before anybody can reach it.
+    pub fn with(mut self, set_up: impl FnOnce(&Server) -> Result<(), BuildError> + Send + 'static) -> Self {
+        self.registered.push(Box::new(set_up));
         self
     }
 
@@ -118,32 +180,14 @@ impl ServerBuilder {
     ///
     /// # Errors
     /// [`BuildError`]
-    pub fn build(mut self) -> Result<Server, BuildError> {
+    pub fn build(self) -> Result<Server, BuildError> {
         self.config.validate()?;
-        for (text, listener) in self.messages {
-            self.table.messages.entry(pattern(&text, &self.config)?).or_default().push(listener);
+        let server = Server::start(self.config, self.limits, self.table)?;
+        for register in self.registered {
+            register(&server)?;
         }
-        Server::start(self.config, self.limits, self.table)
+        Ok(server)
     }
-}
-
-/// The normalised text of a channel or pattern to listen on.
-pub(crate) fn pattern(text: &str, config: &Config) -> Result<ByteString, BuildError> {
-    match ChannelPattern::parse(&ByteString::from(text), &config.channels) {
-        Ok(channel) => Ok(channel.text().clone()),
-        Err(source) => Err(BuildError::Channel { pattern: text.to_owned(), source }),
-    }
-}
-
-pub(crate) fn message_listener<F, R>(listener: F) -> Listener<Incoming, Outcome>
-where
-    F: Fn(Incoming) -> R + Send + Sync + 'static,
-    R: Future<Output: Into<Outcome>> + Send + 'static,
-{
-    Arc::new(move |message| {
-        let running = listener(message);
-        Box::pin(async move { running.await.into() })
-    })
 }
 
 impl fmt::Debug for ServerBuilder {

@@ -18,6 +18,14 @@ pub enum BuildError {
         /// What is wrong with it.
         source: ChannelError,
     },
+    /// A channel could not be created.
+    #[error("cannot create {channel:?}")]
+    Create {
+        /// Which.
+        channel: String,
+        /// Why.
+        source: SendError,
+    },
     /// There is no tokio runtime to run on: build the server inside one.
     #[error("a server is built inside a tokio runtime")]
     NoRuntime,
@@ -42,6 +50,18 @@ pub enum SendError {
     /// The links between shards are full. Only from `try_` methods; the others wait.
     #[error("the server is too busy")]
     Busy,
+    /// One hook has sent 10,000 messages already. What needs more is a task of its own.
+    #[error("one hook sends too much")]
+    Flooded,
+    /// Not inside a hook that may not wait, such as an outgoing extension: the engine is busy with it.
+    #[error("not inside a hook that may not wait")]
+    Inside,
+    /// There are as many channels as there may be, or the name is that of a meta channel which does not exist.
+    #[error("no such channel, and none can be created")]
+    TooManyChannels,
+    /// Listeners publish because of publishes of each other, 64 in a row.
+    #[error("listeners publish in a circle")]
+    Circle,
 }
 
 /// A value whose `Serialize` fails, or that has map keys which are not strings.

@@ -21,18 +21,26 @@
 //! - A hook never stalls anyone but the connection whose message it decides on, and a hook that panics or takes longer
 //!   than [`Config::decision_timeout`](core::Config) denies that message alone.
 
+mod associated;
+mod attributes;
+mod authorizer;
 mod body;
 mod builder;
+mod channel;
 mod clock;
 mod context;
 mod data;
 mod effects;
 mod endpoint;
 mod error;
+mod extension;
 mod hooks;
+mod inbox;
 mod link;
 mod listener;
+mod listeners;
 mod message;
+mod notices;
 mod parking;
 mod policy;
 mod random;
@@ -45,18 +53,25 @@ mod trace;
 pub use bayeux_core as core;
 pub use bayeux_proto as proto;
 
-pub use bayeux_core::{CloseReason, Config, RemovalReason, Ruling, Transport, Verdict};
+pub use associated::Associated;
+pub use authorizer::{Authorization, Authorizer, GrantAuthorizer, Operation};
+pub use bayeux_core::{
+    ChannelSetting, ChannelSettings, CloseReason, Config, RemovalReason, Ruling, SessionSetting, Transport, Verdict,
+};
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;
+pub use channel::{Channel, NewChannel};
 pub use context::{Context, OverTls, PeerAddr, is_over_tls};
 pub use data::IntoData;
 pub use endpoint::{Endpoint, EndpointFuture, ServiceFuture, TransportService, text_response};
 pub use error::{BuildError, DataError, SendError};
+pub use extension::{Directions, Extension, OutgoingMessage};
+pub use hooks::Registration;
 pub use link::{Link, LinkEvent};
 pub use listener::{Listener, ListenerOptions};
 pub use message::{Incoming, Outcome, Subscribed};
 pub use parking::Parking;
 pub use policy::{Asked, DefaultPolicy, Policy, Questions};
 pub use server::Server;
-pub use session::Session;
+pub use session::{HeartBeat, Session, SessionBatch};
 pub use socket::upgraded_socket;

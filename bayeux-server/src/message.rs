@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use bayeux_core::Command;
-use bayeux_proto::{ChannelName, ChannelPattern, Event, Message, RawJson};
+use bayeux_proto::{ChannelKind, ChannelName, ChannelPattern, ErrorField, Event, Lazy, Message, RawJson};
 use serde::de::DeserializeOwned;
 
+use crate::associated::Associated;
 use crate::context::Context;
 use crate::data::IntoData;
 use crate::error::{DataError, SendError};
@@ -25,9 +25,25 @@ pub struct Incoming {
     /// The request that it came with.
     pub context: Option<Arc<Context>>,
     pub(crate) server: Server,
+    pub(crate) associated: Associated,
 }
 
 impl Incoming {
+    /// Whether its channel is a meta channel.
+    pub fn is_meta(&self) -> bool {
+        self.channel.kind() == ChannelKind::Meta
+    }
+
+    /// The reply to come, to add to.
+    pub fn associated(&self) -> &Associated {
+        &self.associated
+    }
+
+    /// Says whether the message, a publish, may wait for its recipients' next response (rules ).
+    pub fn set_lazy(&self, lazy: bool) {
+        self.associated.set_lazy(if lazy { Lazy::Yes } else { Lazy::No });
+    }
+
     /// The message's `data`; `null` where it has none (rule P-3).
     pub fn raw(&self) -> RawJson {
         self.message.data.clone().unwrap_or_else(RawJson::null)
@@ -52,8 +68,7 @@ impl Incoming {
     /// [`SendError`] where `data` does not serialise.
     pub fn deliver(&self, data: impl IntoData) -> Result<(), SendError> {
         let event = Event::new(self.channel.text().clone(), data.into_data()?);
-        self.send(event);
-        Ok(())
+        self.send(event)
     }
 
     /// Answers a remote call: a delivery to the sender with the message's channel and `id`, and `successful: true`
@@ -62,8 +77,7 @@ impl Incoming {
     /// # Errors
     /// [`SendError`] where `data` does not serialise.
     pub fn answer(&self, data: impl IntoData) -> Result<(), SendError> {
-        self.result(true, data.into_data()?);
-        Ok(())
+        self.result(true, data.into_data()?)
     }
 
     /// Fails a remote call, as [`Incoming::answer`] with `successful: false` (rule R-4).
@@ -71,21 +85,21 @@ impl Incoming {
     /// # Errors
     /// [`SendError`] where `data` does not serialise.
     pub fn fail(&self, data: impl IntoData) -> Result<(), SendError> {
-        self.result(false, data.into_data()?);
-        Ok(())
+        self.result(false, data.into_data()?)
     }
 
-    fn result(&self, successful: bool, data: RawJson) {
+    fn result(&self, successful: bool, data: RawJson) -> Result<(), SendError> {
         let mut event = Event::new(self.channel.text().clone(), data);
         event.id = self.message.id.clone();
         event.successful = Some(successful);
-        self.send(event);
+        self.send(event)
     }
 
-    fn send(&self, event: Event) {
+    fn send(&self, event: Event) -> Result<(), SendError> {
         if let Some(session) = &self.session {
-            self.server.command(session.shard(), Command::Deliver { to: session.id().clone(), event, from: None });
+            session.deliver_event(event)?;
         }
+        Ok(())
     }
 }
 
@@ -101,6 +115,8 @@ pub enum Outcome {
     Message(Box<Message>),
     /// It goes nowhere, and its sender is told `404::message_deleted` (rule G-11).
     Veto,
+    /// It goes nowhere, and its sender is told this error.
+    Fail(ErrorField),
 }
 
 impl From<()> for Outcome {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bayeux_core::{Points, Verdict};
 use bayeux_proto::{ChannelName, ChannelPattern, Message};
 
+use crate::associated::Associated;
 use crate::context::Context;
 use crate::session::Session;
 
@@ -20,6 +21,8 @@ pub struct Asked {
     pub message: Arc<Message>,
     /// The request that it came with.
     pub context: Option<Arc<Context>>,
+    /// What to add to the reply.
+    pub associated: Associated,
 }
 
 /// Decides who may do what (rule A-40). Each answer may lay advice over the reply and add an `ext` to it.

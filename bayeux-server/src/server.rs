@@ -1,28 +1,26 @@
 //! The server's handle: what applications and transports call.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, Config, ConnectionKey, Input, LinkFacts, ShardId, Transport};
-use bayeux_proto::{Batch, ChannelKind, ChannelName, Event, Limits};
-use bytestring::ByteString;
+use bayeux_core::{ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
+use bayeux_proto::{Batch, ChannelName, Event, Limits};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::attributes::Attributes;
 use crate::builder::ServerBuilder;
 use crate::clock::{self, Clock};
 use crate::context::Context;
 use crate::data::IntoData;
 use crate::effects;
 use crate::error::{BuildError, SendError};
-use crate::hooks::{EngineHooks, Listener, Registry, Table};
+use crate::hooks::{EngineHooks, Initialising, Registry, Table, WITH_CONTEXT};
 use crate::link::Link;
-use crate::message::{Incoming, Outcome};
 use crate::random::RandomIds;
-use crate::session::{Session, SessionMap};
+use crate::session::{Session, SessionMap, UserAgents};
 use crate::shard::Shard;
 
 /// A Bayeux server. Cheap to clone; all clones are the same server.
@@ -36,6 +34,8 @@ pub(crate) struct Inner {
     pub(crate) runtime: Handle,
     shards: Box<[Shard]>,
     sessions: SessionMap,
+    user_agents: UserAgents,
+    attributes: Attributes,
     registry: Arc<Registry>,
     next_connection: AtomicU64,
     next_shard: AtomicUsize,
@@ -66,8 +66,7 @@ impl Server {
     /// [`SendError`] where `channel` is no channel name, or `data` does not serialise.
     pub async fn publish(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let (channel, event) = self.event(channel, data)?;
-        self.publish_event(channel, event, None).await;
-        Ok(())
+        self.publish_event(channel, event, None).await
     }
 
     /// As [`Server::publish`], without waiting.
@@ -80,12 +79,19 @@ impl Server {
             return Err(SendError::Busy);
         }
         let shard = ShardId::home_of(channel.as_str(), self.0.config.shards);
-        self.command(shard, Command::Publish { channel, event, from: None, chain: 0 });
-        Ok(())
+        self.command(shard, Command::Publish { channel, event, from: None, chain: 0 })
     }
 
     /// Publishes an event with more than `data` in it, for a session or for the server itself.
-    pub async fn publish_event(&self, channel: ChannelName, event: Event, from: Option<ClientId>) {
+    ///
+    /// # Errors
+    /// [`SendError::Flooded`], [`SendError::Circle`]
+    pub async fn publish_event(
+        &self,
+        channel: ChannelName,
+        event: Event,
+        from: Option<ClientId>,
+    ) -> Result<(), SendError> {
         if !effects::in_hook() {
             self.room().await;
         }
@@ -93,7 +99,7 @@ impl Server {
             Some(from) => from.shard(),
             None => ShardId::home_of(channel.as_str(), self.0.config.shards),
         };
-        self.command(shard, Command::Publish { channel, event, from, chain: 0 });
+        self.command(shard, Command::Publish { channel, event, from, chain: 0 })
     }
 
     /// Delivers a message to one session, whatever it is subscribed to (rule A-11). Does nothing where there is no
@@ -103,13 +109,14 @@ impl Server {
     /// [`SendError`] where `channel` is no channel name or `data` does not serialise.
     pub fn deliver(&self, session: &ClientId, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let (_, event) = self.event(channel, data)?;
-        self.command(session.shard(), Command::Deliver { to: session.clone(), event, from: None });
-        Ok(())
+        self.command(session.shard(), Command::Deliver { to: session.clone(), event, from: None })
     }
 
     /// Disconnects a session with notice (rule D-10). Does nothing where there is no session of that id.
     pub fn disconnect(&self, session: &ClientId) {
-        self.command(session.shard(), Command::Disconnect { session: session.clone() });
+        if let Err(error) = self.command(session.shard(), Command::Disconnect { session: session.clone() }) {
+            tracing::error!(%session, %error, "a command is dropped");
+        }
     }
 
     /// The session of that `clientId`, if there is one.
@@ -122,24 +129,29 @@ impl Server {
         self.0.sessions.list().into_iter().map(|facts| Session::new(facts, self.clone())).collect()
     }
 
+    /// The attribute of the server of that name, if it has one of that type.
+    pub fn attribute<T: Send + Sync + 'static>(&self, name: &str) -> Option<Arc<T>> {
+        self.0.attributes.get(name)
+    }
+
+    /// Sets an attribute of the server.
+    pub fn set_attribute<T: Send + Sync + 'static>(&self, name: &str, value: T) {
+        self.0.attributes.set(name, value);
+    }
+
+    /// Removes an attribute of the server; says whether it was there.
+    pub fn remove_attribute(&self, name: &str) -> bool {
+        self.0.attributes.remove(name)
+    }
+
+    /// The names of the server's attributes, in alphabetical order.
+    pub fn attribute_names(&self) -> Vec<String> {
+        self.0.attributes.names()
+    }
+
     /// How many sessions there are.
     pub fn session_count(&self) -> usize {
         self.0.sessions.len()
-    }
-
-    /// As [`ServerBuilder::on_message`], on a server that runs already: messages that arrive from now on are seen.
-    ///
-    /// # Errors
-    /// [`BuildError::Channel`] where `pattern` is no channel.
-    pub fn on_message<F, R>(&self, pattern: &str, listener: F) -> Result<(), BuildError>
-    where
-        F: Fn(Incoming) -> R + Send + Sync + 'static,
-        R: Future<Output: Into<Outcome>> + Send + 'static,
-    {
-        let channel = crate::builder::pattern(pattern, &self.0.config)?;
-        let listener: Listener<Incoming, Outcome> = crate::builder::message_listener(listener);
-        self.0.registry.change(|table| table.messages.entry(channel).or_default().push(listener));
-        Ok(())
     }
 
     /// Stops the server: held connects are answered, WebSockets are closed with 1001, sessions end. Returns when all
@@ -174,7 +186,7 @@ impl Server {
 
     /// Whether any hook could ask what request a message came with. Where not, connections need no [`Context`].
     pub fn wants_context(&self) -> bool {
-        self.0.registry.table().wants_context()
+        self.0.registry.points().bits() & WITH_CONTEXT.bits() != 0
     }
 
     /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits
@@ -203,9 +215,11 @@ impl Server {
             .map(|index| {
                 let shard = ShardId(index);
                 let ids = Box::new(RandomIds::new()?);
-                let hooks = Box::new(EngineHooks(Arc::clone(&registry)));
-                let engine = bayeux_core::Engine::new(Arc::clone(&config), shard, ids, hooks, clock.now(), epoch);
-                Ok(Shard::new(shard, engine))
+                let initialising = Initialising::default();
+                let hooks = EngineHooks { registry: Arc::clone(&registry), initialising: Arc::clone(&initialising) };
+                let hooks = Box::new(hooks);
+                let engine = Engine::new(Arc::clone(&config), shard, ids, hooks, clock.now(), epoch);
+                Ok(Shard::new(shard, engine, initialising))
             })
             .collect::<Result<Box<[_]>, BuildError>>()?;
         let server = Self(Arc::new(Inner {
@@ -215,6 +229,8 @@ impl Server {
             runtime,
             shards,
             sessions: SessionMap::new(),
+            user_agents: UserAgents::default(),
+            attributes: Attributes::default(),
             registry,
             next_connection: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
@@ -222,6 +238,7 @@ impl Server {
             quiet: Notify::new(),
             stopping: AtomicBool::new(false),
         }));
+        server.0.registry.belongs_to(&server);
         for shard in &server.0.shards {
             shard.start(&server);
         }
@@ -229,10 +246,29 @@ impl Server {
     }
 
     /// Carries out a command in `shard`; within a hook, together with its verdict.
-    pub(crate) fn command(&self, shard: ShardId, command: Command) {
-        if let Some(command) = effects::defer(command) {
+    ///
+    /// # Errors
+    /// [`SendError::Flooded`], [`SendError::Circle`]: the command is dropped.
+    pub(crate) fn command(&self, shard: ShardId, command: Command) -> Result<(), SendError> {
+        if let Some(command) = effects::defer(shard, command)? {
             self.command_now(shard, command);
         }
+        Ok(())
+    }
+
+    /// Asks a shard's engine something; `None` inside a hook that an engine runs.
+    pub(crate) fn ask_shard<T>(&self, shard: ShardId, question: impl FnOnce(&Engine) -> T) -> Option<T> {
+        if effects::is_inside() {
+            tracing::error!("a hook that may not wait asks about channels; it learns nothing");
+            return None;
+        }
+        self.0.shards.get(usize::from(shard.0)).map(|shard| shard.ask(question))
+    }
+
+    /// The browser or program that a handshake came from.
+    pub(crate) fn user_agent(&self, context: Option<&Context>) -> Option<Arc<str>> {
+        let text = context?.headers().get(http::header::USER_AGENT)?.to_str().ok()?;
+        Some(self.0.user_agents.intern(text))
     }
 
     pub(crate) fn command_now(&self, shard: ShardId, command: Command) {
@@ -284,11 +320,6 @@ impl Server {
 
     pub(crate) fn next_connection(&self) -> ConnectionKey {
         ConnectionKey(self.0.next_connection.fetch_add(1, Ordering::Relaxed))
-    }
-
-    pub(crate) fn channel_name(&self, channel: &str) -> Result<ChannelName, SendError> {
-        let channel = ChannelName::parse(&ByteString::from(channel), &self.0.config.channels)?;
-        if channel.kind() == ChannelKind::Meta { Err(SendError::Meta) } else { Ok(channel) }
     }
 
     pub(crate) fn shard(&self, shard: ShardId) -> &Shard {

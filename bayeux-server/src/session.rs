@@ -1,32 +1,95 @@
 //! Sessions as the application sees them.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::future::Future;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, ShardId, Transport};
-use bayeux_proto::{ChannelName, Event};
+use bayeux_core::{ClientId, Command, Points, RemovalReason, SessionSetting, ShardId, Transport};
+use bayeux_proto::{ChannelName, ChannelPattern, Event};
 
+use crate::attributes::Attributes;
+use crate::channel::pattern;
 use crate::data::IntoData;
 use crate::error::SendError;
+use crate::extension::{DynExtension, Extension, OutgoingMessage};
+use crate::hooks::{Added, Entry, HookId, Hooked, Listener, Observer, Registration, Removed};
+use crate::message::Subscribed;
 use crate::server::Server;
+
+mod map;
+
+pub(crate) use map::SessionMap;
 
 /// A session: one client that handshook and was not removed since. Cheap to clone; what is done to a removed session
 /// does nothing.
+///
+/// Hooks of one session are registered here, those of all sessions with the [`Server`]. They and the attributes go with
+/// the session.
 #[derive(Clone)]
 pub struct Session {
     facts: Arc<Facts>,
     server: Server,
 }
 
+/// What is known of a session outside its engine.
 #[derive(Debug)]
 pub(crate) struct Facts {
     pub(crate) id: ClientId,
     pub(crate) transport: Transport,
+    pub(crate) user_agent: Option<Arc<str>>,
+    /// What most sessions have none of.
+    extras: OnceLock<Box<Extras>>,
 }
 
+#[derive(Default)]
+struct Extras {
+    attributes: Attributes,
+    hooks: RwLock<Arc<SessionHooks>>,
+}
+
+/// Lets a message into the session's queue, or not.
+type MessageListener = Arc<dyn Fn(&OutgoingMessage<'_>) -> bool + Send + Sync>;
+
+/// The hooks of one session.
+#[derive(Clone, Default)]
+pub(crate) struct SessionHooks {
+    pub(crate) extensions: Hooked<Arc<dyn DynExtension>>,
+    pub(crate) messages: Hooked<MessageListener>,
+    pub(crate) added: Hooked<Listener<Added, ()>>,
+    pub(crate) removed: Hooked<Listener<Removed, ()>>,
+    pub(crate) subscribed: Hooked<Listener<Subscribed, ()>>,
+    pub(crate) unsubscribed: Hooked<Listener<Subscribed, ()>>,
+    pub(crate) heartbeats: Hooked<Observer<HeartBeat>>,
+}
+
+/// A session's meta connect, and so the sign that its client is there (rule A-25).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeartBeat {
+    /// A connect is held.
+    Suspended {
+        /// For how long at most.
+        timeout: Duration,
+    },
+    /// A held connect ended.
+    Resumed {
+        /// By its timeout, not by messages.
+        timed_out: bool,
+    },
+}
+
+impl Facts {
+    pub(crate) fn new(id: ClientId, transport: Transport, user_agent: Option<Arc<str>>) -> Self {
+        Self { id, transport, user_agent, extras: OnceLock::new() }
+    }
+
+    fn extras(&self) -> &Extras {
+        self.extras.get_or_init(Box::default)
+    }
+}
+
+/// # What it is
 impl Session {
     pub(crate) fn new(facts: Arc<Facts>, server: Server) -> Self {
         Self { facts, server }
@@ -42,6 +105,16 @@ impl Session {
         self.facts.transport
     }
 
+    /// Whether it is a session of this process (rule A-64).
+    pub fn is_local(&self) -> bool {
+        self.transport() == Transport::Local
+    }
+
+    /// The `User-Agent` header of its handshake.
+    pub fn user_agent(&self) -> Option<&str> {
+        self.facts.user_agent.as_deref()
+    }
+
     /// The server that it is a session of.
     pub fn server(&self) -> &Server {
         &self.server
@@ -52,6 +125,35 @@ impl Session {
         self.server.session(self.id().as_str()).is_some()
     }
 
+    /// The channels that it is subscribed to, in no particular order. Empty inside hooks that may not wait.
+    pub fn subscriptions(&self) -> Vec<ChannelPattern> {
+        let subscriptions = |engine: &bayeux_core::Engine| engine.subscriptions(self.id()).cloned().collect();
+        self.server.ask_shard(self.shard(), subscriptions).unwrap_or_default()
+    }
+
+    /// The attribute of that name, if it has one of that type.
+    pub fn attribute<T: Send + Sync + 'static>(&self, name: &str) -> Option<Arc<T>> {
+        self.facts.extras.get()?.attributes.get(name)
+    }
+
+    /// Sets an attribute. One that a policy sets while it decides on the handshake is there for the session's life.
+    pub fn set_attribute<T: Send + Sync + 'static>(&self, name: &str, value: T) {
+        self.facts.extras().attributes.set(name, value);
+    }
+
+    /// Removes an attribute; says whether it was there.
+    pub fn remove_attribute(&self, name: &str) -> bool {
+        self.facts.extras.get().is_some_and(|extras| extras.attributes.remove(name))
+    }
+
+    /// The names of its attributes, in alphabetical order.
+    pub fn attribute_names(&self) -> Vec<String> {
+        self.facts.extras.get().map(|extras| extras.attributes.names()).unwrap_or_default()
+    }
+}
+
+/// # What to do with it
+impl Session {
     /// Delivers a message to this session alone, whatever it is subscribed to (rule A-11).
     ///
     /// Called in a hook, it is carried out together with the hook's verdict.
@@ -60,13 +162,26 @@ impl Session {
     /// [`SendError`] where `channel` is no channel name or `data` does not serialise.
     pub fn deliver(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let channel = self.server.channel_name(channel)?;
-        self.deliver_event(Event::new(channel.text().clone(), data.into_data()?));
-        Ok(())
+        self.deliver_event(Event::new(channel.text().clone(), data.into_data()?))
     }
 
-    /// Delivers an event to this session alone. Its `id` is kept (rule M-13).
-    pub fn deliver_event(&self, event: Event) {
-        self.server.command(self.shard(), Command::Deliver { to: self.id().clone(), event, from: None });
+    /// As [`Session::deliver`], from another session, which hooks then see as the sender (rule Q-11).
+    ///
+    /// # Errors
+    /// As [`Session::deliver`].
+    pub fn deliver_from(&self, from: &Session, channel: &str, data: impl IntoData) -> Result<(), SendError> {
+        let channel = self.server.channel_name(channel)?;
+        let event = Event::new(channel.text().clone(), data.into_data()?);
+        let from = Some(from.id().clone());
+        self.server.command(self.shard(), Command::Deliver { to: self.id().clone(), event, from })
+    }
+
+    /// Delivers an event to this session alone. Its `id` is kept (rule M-13), and so is how it may wait.
+    ///
+    /// # Errors
+    /// [`SendError::Flooded`]
+    pub fn deliver_event(&self, event: Event) -> Result<(), SendError> {
+        self.server.command(self.shard(), Command::Deliver { to: self.id().clone(), event, from: None })
     }
 
     /// Publishes as this session: listeners see it as the sender, and whether it receives the message itself depends
@@ -76,17 +191,227 @@ impl Session {
     /// [`SendError`] where `channel` is no channel name or `data` does not serialise.
     pub async fn publish(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let (channel, event) = self.server.event(channel, data)?;
-        self.server.publish_event(channel, event, Some(self.id().clone())).await;
-        Ok(())
+        self.server.publish_event(channel, event, Some(self.id().clone())).await
     }
 
     /// Disconnects it with notice: queued messages are sent, then a disconnect message (rule D-10).
     pub fn disconnect(&self) {
-        self.server.command(self.shard(), Command::Disconnect { session: self.id().clone() });
+        self.command(Command::Disconnect { session: self.id().clone() });
     }
 
+    /// Removes it without notice: its next message is answered `402::session_unknown` (rule D-11).
+    pub fn remove(&self) {
+        self.command(Command::Remove { session: self.id().clone() });
+    }
+
+    /// Subscribes it to a channel; no policy or authorizer is asked (rule A-9).
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel.
+    pub fn subscribe(&self, channel: &str) -> Result<(), SendError> {
+        let channel = pattern(channel, self.server.config())?;
+        self.server.command(self.shard(), Command::Subscribe { session: self.id().clone(), channel })
+    }
+
+    /// Takes back a subscription (rule A-9).
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel.
+    pub fn unsubscribe(&self, channel: &str) -> Result<(), SendError> {
+        let channel = pattern(channel, self.server.config())?;
+        self.server.command(self.shard(), Command::Unsubscribe { session: self.id().clone(), channel })
+    }
+
+    /// Holds back what is delivered to it until the guard is dropped, so that it comes in one response (rules Q-40,
+    /// Batches may be nested.
+    pub fn start_batch(&self) -> SessionBatch {
+        self.command(Command::Hold { session: self.id().clone() });
+        SessionBatch(self.clone())
+    }
+
+    /// Runs `work` in a batch.
+    pub fn batch<T>(&self, work: impl FnOnce(&Self) -> T) -> T {
+        let _batch = self.start_batch();
+        work(self)
+    }
+}
+
+/// # Its settings
+///
+/// `None` inherits what the transport's options say (rule O-40).
+impl Session {
+    /// How long its connects are held. The client is told with its next connect (rule V-11).
+    pub fn set_timeout(&self, timeout: Option<Duration>) {
+        self.set(SessionSetting::Timeout(timeout));
+    }
+
+    /// The wait between its connects. The client is told with its next connect (rule V-11).
+    pub fn set_interval(&self, interval: Option<Duration>) {
+        self.set(SessionSetting::Interval(interval));
+    }
+
+    /// How long it lives without a connect, beyond the interval; zero inherits (rule O-13).
+    pub fn set_max_interval(&self, interval: Option<Duration>) {
+        self.set(SessionSetting::MaxInterval(interval));
+    }
+
+    /// How long its lazy messages wait at most.
+    pub fn set_max_lazy_timeout(&self, timeout: Option<Duration>) {
+        self.set(SessionSetting::MaxLazyTimeout(timeout));
+    }
+
+    /// Whether it receives its own broadcasts (rule Q-6).
+    pub fn set_broadcast_to_publisher(&self, on: bool) {
+        self.set(SessionSetting::BroadcastToPublisher(on));
+    }
+
+    /// Whether only replies to its connects carry messages (rule Q-13).
+    pub fn set_meta_connect_delivery_only(&self, on: bool) {
+        self.set(SessionSetting::MetaConnectDeliverOnly(on));
+    }
+
+    /// Changes a setting.
+    pub fn set(&self, setting: SessionSetting) {
+        self.command(Command::SetSession { session: self.id().clone(), setting });
+    }
+}
+
+/// # Its hooks
+impl Session {
+    /// Adds an extension for this session's messages alone. One that is added while the handshake is decided on sees its
+    /// reply (rule A-34).
+    pub fn add_extension(&self, extension: impl Extension) -> Registration {
+        let points = Points::INCOMING.with(Points::OUTGOING).with(Points::REPLY);
+        self.add(points, Arc::new(extension) as Arc<dyn DynExtension>, |hooks, entry| hooks.extensions.push(entry))
+    }
+
+    /// Calls `listener` with each message before it is queued for this session; where it returns false, the message is
+    /// dropped (rule Q-7). Called inside the server's engine: see [`Extension::outgoing`].
+    pub fn on_message(&self, listener: impl Fn(&OutgoingMessage<'_>) -> bool + Send + Sync + 'static) -> Registration {
+        let listener: MessageListener = Arc::new(listener);
+        self.add(Points::OUTGOING, listener, |hooks, entry| hooks.messages.push(entry))
+    }
+
+    /// Calls `listener` when the handshake has succeeded. For who meets the session before: a policy.
+    pub fn on_added<F, R>(&self, listener: F) -> Registration
+    where
+        F: Fn(Self) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener: Listener<Added, ()> = Arc::new(move |(session, _)| Box::pin(listener(session)));
+        self.add(Points::HANDSHAKEN, listener, |hooks, entry| hooks.added.push(entry))
+    }
+
+    /// Calls `listener` when the session was removed, behind the server's listeners (rule A-24).
+    pub fn on_removed<F, R>(&self, listener: F) -> Registration
+    where
+        F: Fn(Self, RemovalReason) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener: Listener<Removed, ()> = Arc::new(move |(session, reason)| Box::pin(listener(session, reason)));
+        self.add(Points::NONE, listener, |hooks, entry| hooks.removed.push(entry))
+    }
+
+    /// Calls `listener` with each subscription of the session, before its reply is sent.
+    pub fn on_subscribed<F, R>(&self, listener: F) -> Registration
+    where
+        F: Fn(Subscribed) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener: Listener<Subscribed, ()> = Arc::new(move |subscribed| Box::pin(listener(subscribed)));
+        let points = Points::SUBSCRIBED.with(Points::SUBSCRIPTIONS);
+        self.add(points, listener, |hooks, entry| hooks.subscribed.push(entry))
+    }
+
+    /// Calls `listener` with each subscription of the session that ends.
+    pub fn on_unsubscribed<F, R>(&self, listener: F) -> Registration
+    where
+        F: Fn(Subscribed) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener: Listener<Subscribed, ()> = Arc::new(move |subscribed| Box::pin(listener(subscribed)));
+        let points = Points::UNSUBSCRIBED.with(Points::SUBSCRIPTIONS);
+        self.add(points, listener, |hooks, entry| hooks.unsubscribed.push(entry))
+    }
+
+    /// Calls `listener` when a connect of the session is held, and when it ends (rule A-25). Called inside the server's
+    /// engine: it neither waits nor computes for long.
+    pub fn on_heartbeat(&self, listener: impl Fn(&HeartBeat) + Send + Sync + 'static) -> Registration {
+        let listener: Observer<HeartBeat> = Arc::new(listener);
+        self.add(Points::HEARTBEATS, listener, |hooks, entry| hooks.heartbeats.push(entry))
+    }
+
+    fn add<T>(&self, points: Points, hook: T, place: impl FnOnce(&mut SessionHooks, Entry<T>)) -> Registration {
+        let id = self.server.registry().next_id();
+        self.change_hooks(|hooks| place(hooks, Entry { id, hook }));
+        self.server.registry().session_hooks_at(points);
+        Registration::of_session(self, id)
+    }
+
+    pub(crate) fn remove_hook(&self, id: HookId) {
+        self.change_hooks(|hooks| hooks.remove(id));
+    }
+
+    fn change_hooks(&self, change: impl FnOnce(&mut SessionHooks)) {
+        let mut hooks = self.facts.extras().hooks.write().unwrap_or_else(PoisonError::into_inner);
+        change(Arc::make_mut(&mut hooks));
+    }
+
+    pub(crate) fn has_hooks(&self) -> bool {
+        self.facts.extras.get().is_some()
+    }
+
+    pub(crate) fn hooks(&self) -> Arc<SessionHooks> {
+        let extras = self.facts.extras.get();
+        extras
+            .map(|extras| Arc::clone(&extras.hooks.read().unwrap_or_else(PoisonError::into_inner)))
+            .unwrap_or_default()
+    }
+}
+
+impl SessionHooks {
+    fn remove(&mut self, id: HookId) {
+        let Self { extensions, messages, added, removed, subscribed, unsubscribed, heartbeats } = self;
+        extensions.retain(|entry| entry.id != id);
+        messages.retain(|entry| entry.id != id);
+        added.retain(|entry| entry.id != id);
+        removed.retain(|entry| entry.id != id);
+        subscribed.retain(|entry| entry.id != id);
+        unsubscribed.retain(|entry| entry.id != id);
+        heartbeats.retain(|entry| entry.id != id);
+    }
+}
+
+impl Session {
     pub(crate) fn shard(&self) -> ShardId {
         self.id().shard()
+    }
+
+    /// Does what has no answer. A hook that has done too much already is told in the log.
+    fn command(&self, command: Command) {
+        if let Err(error) = self.server.command(self.shard(), command) {
+            tracing::error!(session = %self.id(), %error, "a command is dropped");
+        }
+    }
+}
+
+/// Two handles are equal where they are of one session.
+impl PartialEq for Session {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Session {}
+
+/// A batch on a session; it ends when this is dropped.
+#[must_use = "the batch ends when this is dropped"]
+#[derive(Debug)]
+pub struct SessionBatch(Session);
+
+impl Drop for SessionBatch {
+    fn drop(&mut self) {
+        self.0.command(Command::Release { session: self.0.id().clone() });
     }
 }
 
@@ -96,59 +421,35 @@ impl fmt::Debug for Session {
     }
 }
 
-type Part = HashMap<ClientId, Arc<Facts>>;
-
-/// All sessions by id: read by anyone, written only where one is added or removed.
-#[derive(Debug)]
-pub(crate) struct SessionMap {
-    parts: Box<[RwLock<Part>]>,
-    hasher: RandomState,
-    count: AtomicUsize,
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras").field("attributes", &self.attributes).finish_non_exhaustive()
+    }
 }
 
-impl SessionMap {
-    /// Enough that handshake storms of all cores seldom meet at one lock; more would only cost memory.
-    const PARTS: usize = 64;
+/// User agents by value, so that sessions of the same browser share one text.
+#[derive(Default)]
+pub(crate) struct UserAgents(RwLock<HashSet<Arc<str>>>);
 
-    pub(crate) fn new() -> Self {
-        let parts = (0..Self::PARTS).map(|_| RwLock::default()).collect();
-        Self { parts, hasher: RandomState::new(), count: AtomicUsize::new(0) }
-    }
+impl UserAgents {
+    /// Different texts that are shared; what comes beyond has a text of its own.
+    const SHARED_MAX: usize = 4_096;
+    /// Bytes of one that are kept.
+    const LENGTH_MAX: usize = 512;
 
-    pub(crate) fn insert(&self, id: ClientId, transport: Transport) {
-        let facts = Arc::new(Facts { id: id.clone(), transport });
-        let old = self.part(id.as_str()).write().unwrap_or_else(PoisonError::into_inner).insert(id, facts);
-        if old.is_none() {
-            self.count.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn intern(&self, text: &str) -> Arc<str> {
+        let cut =
+            text.char_indices().map(|(at, c)| at + c.len_utf8()).take_while(|end| *end <= Self::LENGTH_MAX).last();
+        let text = text.get(..cut.unwrap_or(0)).unwrap_or_default();
+        if let Some(known) = self.0.read().unwrap_or_else(PoisonError::into_inner).get(text) {
+            return Arc::clone(known);
         }
-    }
-
-    pub(crate) fn remove(&self, id: &ClientId) {
-        if self.part(id.as_str()).write().unwrap_or_else(PoisonError::into_inner).remove(id).is_some() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
+        let new: Arc<str> = text.into();
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < Self::SHARED_MAX {
+            known.insert(Arc::clone(&new));
         }
-    }
-
-    pub(crate) fn get(&self, id: &str) -> Option<Arc<Facts>> {
-        self.part(id).read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// All of them, in no particular order.
-    pub(crate) fn list(&self) -> Vec<Arc<Facts>> {
-        let mut all = Vec::with_capacity(self.len());
-        for part in &self.parts {
-            all.extend(part.read().unwrap_or_else(PoisonError::into_inner).values().cloned());
-        }
-        all
-    }
-
-    fn part(&self, id: &str) -> &RwLock<Part> {
-        let hash = self.hasher.hash_one(id) as usize;
-        &self.parts[hash % Self::PARTS]
+        new
     }
 }
 

@@ -1,26 +1,27 @@
 //! Shards: an engine and its links behind a lock, the turn, and the task that brings what nobody else does.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 
 use bayeux_core::{
-    Budget, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input, Notice, Output,
-    RemovalReason, ShardId, Time, Transport, Verdict,
+    Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Input, Output, Point,
+    ShardId, Time, Transport, Verdict,
 };
-use bayeux_proto::{Batch, ChannelPattern};
+use bayeux_proto::Batch;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use crate::channel::NewChannel;
 use crate::context::Context;
 use crate::effects;
-use crate::hooks::{self, Asking};
+use crate::hooks::{Asking, Initialising};
+use crate::inbox::Inbox;
 use crate::link::Outbox;
-use crate::message::Subscribed;
+use crate::notices::Leaving;
 use crate::server::{Inner, Server};
-use crate::session::{Facts, Session};
+use crate::session::Facts;
 use crate::trace;
 
 /// How many outputs a turn handles before it lets others have the shard: some tens of microseconds. What is left, the
@@ -47,15 +48,25 @@ pub(crate) struct State {
     engine: Engine,
     links: HashMap<ConnectionKey, Near>,
     /// Hooks that run.
-    asked: HashMap<DecisionId, AbortHandle>,
+    asked: HashMap<DecisionId, Running>,
+    /// Sessions whose handshake is being decided on.
+    pub(crate) newcomers: HashMap<ClientId, Arc<Facts>>,
+    initialising: Initialising,
     /// Blocked connections that something happened to during this turn.
     moved_on: Vec<ConnectionKey>,
     /// When the shard's task wakes by itself.
     armed: Time,
-    /// The session removed last: notices of its subscriptions follow.
-    removed: Option<Arc<Facts>>,
+    /// The session removed last, while notices of its subscriptions follow.
+    pub(crate) leaving: Option<Leaving>,
     /// Set when the server stops.
     stopping: bool,
+}
+
+/// Hooks that decide on a message.
+struct Running {
+    task: AbortHandle,
+    /// The session that a handshake would make.
+    newcomer: Option<ClientId>,
 }
 
 /// The shard's end of a link.
@@ -76,14 +87,16 @@ enum Left {
 }
 
 impl Shard {
-    pub(crate) fn new(id: ShardId, engine: Engine) -> Self {
+    pub(crate) fn new(id: ShardId, engine: Engine, initialising: Initialising) -> Self {
         let state = State {
             engine,
             links: HashMap::new(),
             asked: HashMap::new(),
+            newcomers: HashMap::new(),
+            initialising,
             moved_on: Vec::new(),
             armed: Time::MAX,
-            removed: None,
+            leaving: None,
             stopping: false,
         };
         Self { id, state: Mutex::new(state), inbox: Inbox::default(), wake: Arc::default() }
@@ -120,7 +133,13 @@ impl Shard {
         if more || sooner {
             self.wake();
         }
+        effects::drain(|shard, command| server.command_now(shard, command));
         fed
+    }
+
+    /// Asks the engine something. Not inside a hook that it runs: it is locked then.
+    pub(crate) fn ask<T>(&self, question: impl FnOnce(&Engine) -> T) -> T {
+        question(&self.lock().engine)
     }
 
     /// A turn of the shard's own task: messages of other shards, and time.
@@ -172,13 +191,16 @@ impl Shard {
         let conn = decision.question().conn;
         self.turn(server, |state, now| {
             // Withdrawn: the deadline has passed, or the connection is gone. What the hook did counts all the same.
-            let wanted = state.asked.remove(&id).is_some();
+            let wanted = state.asked.remove(&id);
             for command in own {
                 state.handle(now, Input::Command(command));
             }
-            if wanted {
-                state.handle(now, decision.answer(verdict));
-                state.moved_on.extend(conn);
+            let Some(running) = wanted else { return };
+            state.handle(now, decision.answer(verdict));
+            state.moved_on.extend(conn);
+            if let Some(newcomer) = running.newcomer.filter(|id| !state.engine.is_session(id)) {
+                // Denied, or nobody is there to have it.
+                state.newcomers.remove(&newcomer);
             }
         });
     }
@@ -223,6 +245,16 @@ impl State {
         self.links.insert(conn, Near { outbox, transport, context, blocked: false });
     }
 
+    /// Sets or clears the initialiser of the channel that is created next.
+    pub(crate) fn initialising(&self, initialise: Option<Box<dyn FnOnce(&mut NewChannel<'_>) + Send>>) {
+        *self.initialising.lock().unwrap_or_else(PoisonError::into_inner) = initialise;
+    }
+
+    /// What is known of the request that a connection's message came with.
+    pub(crate) fn context(&self, conn: ConnectionKey) -> Option<&Arc<Context>> {
+        self.links.get(&conn)?.context.as_ref()
+    }
+
     /// Forgets a link; returns its context.
     pub(crate) fn forget(&mut self, conn: ConnectionKey) -> Option<Arc<Context>> {
         self.links.remove(&conn)?.context
@@ -245,14 +277,21 @@ impl State {
     /// Does what the engine wants done. Says whether more is left.
     fn hand_out(&mut self, id: ShardId, server: &Server, now: Time, wakers: &mut Vec<Waker>) -> bool {
         for _ in 0..OUTPUTS_PER_TURN {
-            let Some(output) = self.engine.poll_output() else { return false };
+            let Some(output) = self.engine.poll_output() else {
+                self.finish_leaving(server, None);
+                return false;
+            };
+            self.finish_leaving(server, Some(&output));
             match output {
                 Output::Ready(conn) => wakers.extend(self.drain(now, conn)),
                 Output::Close { conn, reason } => wakers.extend(self.close(conn, reason)),
                 Output::Ask(decision) => self.ask(id, server, *decision),
                 Output::Withdraw(decision) => {
-                    if let Some(hook) = self.asked.remove(&decision) {
-                        hook.abort();
+                    if let Some(Running { task, newcomer }) = self.asked.remove(&decision) {
+                        task.abort();
+                        if let Some(newcomer) = newcomer.filter(|id| !self.engine.is_session(id)) {
+                            self.newcomers.remove(&newcomer);
+                        }
                     }
                 }
                 Output::Browser { conn, id } => {
@@ -299,24 +338,32 @@ impl State {
     fn ask(&mut self, shard: ShardId, server: &Server, decision: Decision) {
         let question = decision.question().clone();
         let near = question.conn.and_then(|conn| self.links.get(&conn));
-        let asking = Asking {
-            server: server.clone(),
-            question,
-            transport: near.map(|near| near.transport),
-            context: near.and_then(|near| near.context.clone()),
+        let context = near.and_then(|near| near.context.clone());
+        let newcomer = question.session.clone().filter(|_| question.point == Point::Handshake);
+        let session = match &newcomer {
+            Some(id) => {
+                let transport = near.map_or(Transport::LongPolling, |near| near.transport);
+                let user_agent = server.user_agent(context.as_deref());
+                let facts = Arc::new(Facts::new(id.clone(), transport, user_agent));
+                self.newcomers.insert(id.clone(), Arc::clone(&facts));
+                Some(facts)
+            }
+            None => question.session.as_ref().and_then(|id| server.sessions_by_id().get(id.as_str())),
         };
+        let chain = question.chain;
+        let asking = Asking { server: server.clone(), question, session, context, associated: Default::default() };
         let id = decision.id();
         let server = server.clone();
         let runtime = server.inner().runtime.clone();
         let hook = runtime.spawn(async move {
-            let (verdict, effects) = effects::collect(asking.answer()).await;
+            let (verdict, effects) = effects::collect(chain, asking.answer()).await;
             if !effects.is_empty() {
                 server.room().await;
             }
             server.shard(shard).decide(&server, decision, verdict, effects);
         });
         // The task cannot have answered before: it needs this shard's lock.
-        self.asked.insert(id, hook.abort_handle());
+        self.asked.insert(id, Running { task: hook.abort_handle(), newcomer });
     }
 
     /// Lets those read on that the engine wants input of again.
@@ -333,58 +380,6 @@ impl State {
                 wakers.extend(content.waker());
             }
         }
-    }
-}
-
-/// Messages from other shards on their way into this one.
-#[derive(Debug, Default)]
-pub(crate) struct Inbox {
-    items: Mutex<VecDeque<(ShardId, Forward)>>,
-    length: AtomicUsize,
-    room: Notify,
-}
-
-impl Inbox {
-    /// Beyond this, work waits. What is under way already still comes in, so that it is no hard limit: each waiting
-    /// connection may add what one envelope causes.
-    const ROOM: usize = 4096;
-
-    pub(crate) fn has_room(&self) -> bool {
-        self.length.load(Ordering::Acquire) < Self::ROOM
-    }
-
-    pub(crate) async fn room(&self) {
-        while !self.has_room() {
-            let mut room = std::pin::pin!(self.room.notified());
-            room.as_mut().enable();
-            if !self.has_room() {
-                room.await;
-            }
-        }
-    }
-
-    fn push(&self, from: ShardId, item: Forward) {
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        items.push_back((from, item));
-        self.length.store(items.len(), Ordering::Release);
-    }
-
-    /// Up to `count` items, oldest first, and whether there are more.
-    fn take(&self, count: usize) -> (Vec<(ShardId, Forward)>, bool) {
-        if self.length.load(Ordering::Acquire) == 0 {
-            return (Vec::new(), false);
-        }
-        let mut items = self.items.lock().unwrap_or_else(PoisonError::into_inner);
-        let had_room = self.has_room();
-        let count = count.min(items.len());
-        let taken = items.drain(..count).collect();
-        let more = !items.is_empty();
-        self.length.store(items.len(), Ordering::Release);
-        drop(items);
-        if !had_room && self.has_room() {
-            self.room.notify_waiters();
-        }
-        (taken, more)
     }
 }
 
@@ -409,72 +404,6 @@ async fn tend(server: Weak<Inner>, shard: ShardId, wake: Arc<Notify>) {
                 }
             }
         }
-    }
-}
-
-impl State {
-    /// Keeps the map of sessions, and tells listeners and the log.
-    fn note(&mut self, server: &Server, notice: Notice) {
-        match notice {
-            Notice::SessionAdded { session, conn, transport } => {
-                tracing::debug!(conn = conn.0, %session, transport = transport.as_str(), "session added");
-                server.sessions_by_id().insert(session, transport);
-            }
-            Notice::SessionRemoved { session, reason } => {
-                tracing::debug!(%session, reason = reason.as_str(), "session removed");
-                self.removed = server.sessions_by_id().get(session.as_str());
-                if let Some(facts) = self.removed.clone() {
-                    session_removed(server, facts, reason);
-                }
-            }
-            Notice::Unsubscribed { session, channel, .. } => {
-                let removed = self.removed.clone().filter(|removed| removed.id == session);
-                if let Some(facts) = removed.or_else(|| server.sessions_by_id().get(session.as_str())) {
-                    unsubscribed(server, facts, channel);
-                }
-            }
-            Notice::Overflowed { session, messages } => {
-                tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
-            }
-            Notice::DecisionExpired { id } => {
-                tracing::warn!(?id, "a hook did not answer in time; its message is denied");
-            }
-            // Asked for at no point; what subscribed is asked about, not told.
-            Notice::Subscribed { .. }
-            | Notice::ChannelAdded { .. }
-            | Notice::ChannelRemoved { .. }
-            | Notice::Suspended { .. }
-            | Notice::Resumed { .. }
-            | _ => {}
-        }
-    }
-}
-
-/// Applications see a removal before the session's id stops resolving.
-fn session_removed(server: &Server, facts: Arc<Facts>, reason: RemovalReason) {
-    let table = server.registry().table();
-    if table.session_removed.is_empty() {
-        server.sessions_by_id().remove(&facts.id);
-        return;
-    }
-    let server = server.clone();
-    let runtime = server.inner().runtime.clone();
-    runtime.spawn(async move {
-        let session = Session::new(Arc::clone(&facts), server.clone());
-        let told = hooks::notify(&table.session_removed, (session, reason));
-        if tokio::time::timeout(server.config().decision_timeout, told).await.is_err() {
-            tracing::warn!(session = %facts.id, "listeners of a session's removal took too long");
-        }
-        server.sessions_by_id().remove(&facts.id);
-    });
-}
-
-fn unsubscribed(server: &Server, facts: Arc<Facts>, channel: ChannelPattern) {
-    let table = server.registry().table();
-    if !table.unsubscribed.is_empty() {
-        let session = Session::new(facts, server.clone());
-        let event = Subscribed { session, channel, message: None, context: None };
-        server.inner().runtime.spawn(async move { hooks::notify(&table.unsubscribed, event).await });
     }
 }
 
