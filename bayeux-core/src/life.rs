@@ -134,20 +134,20 @@ impl Engine {
             self.browsers.remove_session(browser);
         }
         self.notice(Notice::SessionRemoved { session: id.clone(), reason });
-        for lane in session.parked_connects {
-            self.abandon_connect(lane, key);
+        // Right behind the removal, so that whoever tells listeners can tell all of it together (rule L-31).
+        for (channel, _) in &session.subscriptions {
+            if let Some(channel) = self.channels.get(*channel) {
+                let channel = channel.pattern.clone();
+                let session = id.clone();
+                let cause = Cause::Removal;
+                self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed { session, channel, cause });
+            }
         }
         for (channel, place) in session.subscriptions {
             self.drop_subscriber(channel, place);
-            if let Some(channel) = self.channels.get(channel) {
-                let channel = channel.pattern.clone();
-                let session = id.clone();
-                self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed {
-                    session,
-                    channel,
-                    cause: Cause::Removal,
-                });
-            }
+        }
+        for lane in session.parked_connects {
+            self.abandon_connect(lane, key);
         }
     }
 

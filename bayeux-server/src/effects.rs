@@ -32,8 +32,12 @@ struct Later {
     done: usize,
 }
 
-/// What one hook may do. A hook that needs more does it in a task of its own.
+/// What one hook that waits may do. A hook that needs more does it in a task of its own.
 const EFFECTS_MAX: usize = 10_000;
+
+/// What hooks inside engines may do in one turn, and what that may lead to: more than any fan-out has receivers that
+/// answer it, and little enough to be over soon.
+const LATER_MAX: usize = 100_000;
 
 /// How many listeners in a row may each publish because of the one before.
 const CHAIN_MAX: u16 = 64;
@@ -55,7 +59,7 @@ pub(crate) async fn collect<T>(chain: u16, hook: impl Future<Output = T>) -> (T,
 pub(crate) fn defer(shard: ShardId, mut command: Command) -> Result<Option<Command>, SendError> {
     if is_inside() {
         return LATER.with_borrow_mut(|later| {
-            if later.commands.len() >= EFFECTS_MAX {
+            if later.commands.len() >= LATER_MAX {
                 return Err(SendError::Flooded);
             }
             later.commands.push_back((shard, command));
@@ -115,17 +119,26 @@ pub(crate) fn drain(mut carry_out: impl FnMut(ShardId, Command)) {
     if !begun {
         return;
     }
+    let _end = End;
     while let Some((shard, command)) = LATER.with_borrow_mut(next) {
         carry_out(shard, command);
     }
-    LATER.with_borrow_mut(|later| {
-        later.draining = false;
-        later.done = 0;
-    });
+}
+
+/// The end of a drain, however it comes.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        LATER.with_borrow_mut(|later| {
+            later.draining = false;
+            later.done = 0;
+        });
+    }
 }
 
 fn next(later: &mut Later) -> Option<(ShardId, Command)> {
-    if later.done >= EFFECTS_MAX && !later.commands.is_empty() {
+    if later.done >= LATER_MAX && !later.commands.is_empty() {
         tracing::error!(commands = later.commands.len(), "extensions cause each other's messages: dropped");
         later.commands.clear();
     }

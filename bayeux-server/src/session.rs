@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use bayeux_core::{ClientId, Command, Points, RemovalReason, SessionSetting, ShardId, Transport};
@@ -362,10 +362,11 @@ impl Session {
     }
 
     pub(crate) fn hooks(&self) -> Arc<SessionHooks> {
-        let extras = self.facts.extras.get();
-        extras
-            .map(|extras| Arc::clone(&extras.hooks.read().unwrap_or_else(PoisonError::into_inner)))
-            .unwrap_or_default()
+        static NONE: LazyLock<Arc<SessionHooks>> = LazyLock::new(Arc::default);
+        match self.facts.extras.get() {
+            Some(extras) => Arc::clone(&extras.hooks.read().unwrap_or_else(PoisonError::into_inner)),
+            None => Arc::clone(&NONE),
+        }
     }
 }
 
