@@ -54,9 +54,12 @@ impl ServerBuilder {
     }
 
     /// As [`Server::add_authorizer`].
-    pub fn authorizer(self, pattern: impl Into<String>, authorizer: impl Authorizer) -> Self {
-        let pattern = pattern.into();
-        self.with(move |server| server.add_authorizer(&pattern, authorizer).map(drop))
+    pub fn authorizer(self, channel: impl Into<String>, authorizer: impl Authorizer) -> Self {
+        let channel = channel.into();
+        self.with(move |server| match server.add_authorizer(&channel, authorizer) {
+            Ok(_) => Ok(()),
+            Err(source) => Err(BuildError::Create { channel, source }),
+        })
     }
 
     /// As [`Server::on_message`].

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use bayeux_core::RemovalReason;
 use bayeux_proto::ByteString;
 
-use crate::authorizer::{Authorizer, DynAuthorizer};
+use crate::authorizer::Authorizer;
 use crate::context::Context;
-use crate::error::BuildError;
+use crate::error::{BuildError, SendError};
 use crate::extension::{DynExtension, Extension};
 use crate::hooks::{Added, Listener, Registration, Removed};
 use crate::message::{Incoming, Outcome, Subscribed};
@@ -40,15 +40,13 @@ impl Server {
         Ok(Registration::of_server(self, id))
     }
 
-    /// Has `authorizer` decide who may do what on the channels that `pattern` matches (rule A-50).
+    /// Has `authorizer` decide who may do what on a channel or, with a wildcard, on all channels that it matches (rule
+    /// Creates the channel if it is absent: authorizers belong to channels.
     ///
     /// # Errors
-    /// [`BuildError::Channel`] where `pattern` is no channel.
-    pub fn add_authorizer(&self, pattern: &str, authorizer: impl Authorizer) -> Result<Registration, BuildError> {
-        let channel = self.listening_on(pattern)?;
-        let authorizer = Arc::new(authorizer) as Arc<dyn DynAuthorizer>;
-        let id = self.registry().add(authorizer, |table, entry| table.channel(&channel).authorizers.push(entry));
-        Ok(Registration::of_server(self, id))
+    /// As [`Server::create_channel_if_absent`].
+    pub fn add_authorizer(&self, channel: &str, authorizer: impl Authorizer) -> Result<Registration, SendError> {
+        Ok(self.create_channel_if_absent(channel)?.add_authorizer(authorizer))
     }
 
     /// Adds an extension for all messages, behind those that were added before (rule A-30).

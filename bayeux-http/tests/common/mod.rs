@@ -148,6 +148,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         assert_eq!(replies.last().unwrap()["successful"], true, "{replies:?}");
     }
 
+    /// Subscribes, and returns the whole response.
+    pub async fn try_subscribe(&mut self, channel: &str) -> Vec<Value> {
+        let subscribe = self.message("/meta/subscribe", json!({"id": "s", "subscription": channel}));
+        self.exchange(&json!([subscribe])).await
+    }
+
+    /// Publishes, and returns the whole response: its last message is the reply.
+    pub async fn publish(&mut self, channel: &str, data: impl Into<Value>) -> Vec<Value> {
+        let publish = self.message(channel, json!({"id": "p", "data": data.into()}));
+        self.exchange(&json!([publish])).await
+    }
+
+    /// Publishes, and returns the reply's error; `null` for a success.
+    pub async fn publish_error(&mut self, channel: &str, data: impl Into<Value>) -> Value {
+        let reply = self.publish(channel, data).await.pop().unwrap();
+        assert_eq!(reply["successful"], reply["error"].is_null(), "{reply}");
+        reply["error"].clone()
+    }
+
+    /// Connects once, without being held, and returns the data of what came.
+    pub async fn poll(&mut self) -> Vec<Value> {
+        let messages = self.exchange(&json!([self.connect(0)])).await;
+        messages.iter().filter_map(|message| message.get("data")).cloned().collect()
+    }
+
     pub async fn response(&mut self) -> Response {
         tokio::time::timeout(Duration::from_secs(20), self.read_response()).await.expect("a response within 20 s")
     }
