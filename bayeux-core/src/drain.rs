@@ -191,7 +191,8 @@ impl Engine {
             let (session, position, kind) = (next.session, next.position, next.kind);
             // A batch is closed as a whole, whatever the share (rule XA-4).
             let batch = kind == ReplyKind::Connect && self.acknowledges(session);
-            if !batch && !(self.write_events(key, session, position, share) && share.takes(0, true)) {
+            let room = batch || self.write_events(key, session, position, share) && share.takes(0, true);
+            if !room {
                 return false;
             }
             let Some(pending) = self.conns.get_mut(key).and_then(|conn| conn.replies.pop_front()) else { return true };

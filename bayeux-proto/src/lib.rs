@@ -51,10 +51,12 @@ mod error_field;
 mod extension;
 mod frozen;
 mod json;
+mod map;
 mod message;
 mod reply;
 mod request;
 mod scan;
+mod template;
 mod text;
 
 pub use advice::{Advice, AdviceError, ConnectAdvice, Reconnect};
@@ -65,9 +67,11 @@ pub use error_field::{ErrorField, ErrorParts};
 pub use extension::{AckReply, AckRequest, ExtRequest, TimesyncReply, TimesyncRequest};
 pub use frozen::{Event, Frozen, Lazy};
 pub use json::{DecodeError, Limits, RawJson, RawJsonError};
+pub use map::Scalar;
 pub use message::{Batch, Field, Message, MessageId, Subscription};
 pub use reply::{Handshake, Reply};
 pub use request::encode_requests;
+pub use template::{ChannelTemplate, Parameters, TemplateError};
 
 pub use bytestring::ByteString;
 

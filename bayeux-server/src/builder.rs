@@ -6,16 +6,20 @@ use std::sync::Arc;
 
 use bayeux_core::{Config, RemovalReason};
 use bayeux_proto::{ChannelPattern, Limits};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use crate::authorizer::Authorizer;
 use crate::channel::{Channel, NewChannel};
 use crate::context::Context;
 use crate::error::BuildError;
 use crate::extension::Extension;
+use crate::filter::DataFilter;
 use crate::hooks::Table;
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::Policy;
 use crate::server::Server;
+use crate::service::{Call, CallError, Service};
 use crate::session::Session;
 
 /// Options and hooks of a [`Server`] to be. What is registered here is there before the first message.
@@ -25,8 +29,11 @@ pub struct ServerBuilder {
     limits: Limits,
     table: Table,
     /// What is registered with the server once it is there, in order.
-    registered: Vec<Box<dyn FnOnce(&Server) -> Result<(), BuildError> + Send>>,
+    registered: Vec<SetUp>,
 }
+
+/// Something to do with a server once it is there.
+type SetUp = Box<dyn FnOnce(&Server) -> Result<(), BuildError> + Send>;
 
 impl ServerBuilder {
     pub(crate) fn new(config: Config) -> Self {
@@ -85,6 +92,41 @@ impl ServerBuilder {
     {
         let pattern = pattern.into();
         self.with(move |server| server.on_message(&pattern, listener).map(drop))
+    }
+
+    /// As [`Server::remote_call`].
+    pub fn remote_call<T, O, F, R>(self, target: impl Into<String>, handler: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        F: Fn(Call<T>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<O, CallError>> + Send + 'static,
+    {
+        let target = target.into();
+        self.with(move |server| server.remote_call(&target, handler).map(drop))
+    }
+
+    /// As [`Server::service`].
+    pub fn service<T, O, F, R>(self, channel: impl Into<String>, handler: F) -> Self
+    where
+        T: DeserializeOwned + Send + 'static,
+        O: Serialize + 'static,
+        F: Fn(Call<T>) -> R + Send + Sync + 'static,
+        R: Future<Output = Result<O, CallError>> + Send + 'static,
+    {
+        let channel = channel.into();
+        self.with(move |server| server.service(&channel, handler).map(drop))
+    }
+
+    /// As [`Server::bind`].
+    pub fn bind<S: Send + Sync + 'static>(self, service: Service<S>) -> Self {
+        self.with(|server| server.bind(service))
+    }
+
+    /// As [`Server::add_filter`].
+    pub fn filter(self, pattern: impl Into<String>, filter: impl DataFilter) -> Self {
+        let pattern = pattern.into();
+        self.with(move |server| server.add_filter(&pattern, filter).map(drop))
     }
 
     /// As [`Server::on_session_added`].

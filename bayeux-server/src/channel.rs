@@ -402,6 +402,9 @@ fn add_own<T>(
     })
 }
 
+/// Configures one channel while it is created.
+pub(crate) type Initialise = Box<dyn FnOnce(&mut NewChannel<'_>) + Send>;
+
 /// A channel while it is created: nobody else sees it yet.
 pub struct NewChannel<'a> {
     pattern: &'a ChannelPattern,
@@ -522,12 +525,7 @@ impl Server {
 // What the engine needs of a server that creates a channel.
 impl crate::shard::Shard {
     /// At the channel's home: creates it if it is absent, configured by `initialise`.
-    fn create_channel(
-        &self,
-        server: &Server,
-        channel: ChannelPattern,
-        initialise: Box<dyn FnOnce(&mut NewChannel<'_>) + Send>,
-    ) {
+    fn create_channel(&self, server: &Server, channel: ChannelPattern, initialise: Initialise) {
         self.turn(server, |state, now| {
             state.initialising(Some(initialise));
             state.handle(now, Input::Command(Command::CreateChannel { channel }));

@@ -7,6 +7,8 @@ use std::future::Future;
 
 use bayeux_core::{Command, ShardId};
 
+use tokio::sync::watch;
+
 use crate::error::SendError;
 
 tokio::task_local! {
@@ -20,6 +22,8 @@ thread_local! {
 
 struct Hook {
     effects: RefCell<Vec<Command>>,
+    /// Dropped when the effects were carried out.
+    applied: RefCell<Option<watch::Sender<()>>>,
     /// How many publishes by listeners led to what this one runs for.
     chain: u16,
 }
@@ -43,12 +47,32 @@ const LATER_MAX: usize = 100_000;
 const CHAIN_MAX: u16 = 64;
 
 /// Runs a hook that may wait; yields what it returned and what it did. `chain`: see [`Command::Publish`].
-pub(crate) async fn collect<T>(chain: u16, hook: impl Future<Output = T>) -> (T, Vec<Command>) {
+pub(crate) async fn collect<T>(chain: u16, hook: impl Future<Output = T>) -> (T, Effects) {
     let run = async {
         let returned = hook.await;
-        (returned, HOOK.with(|hook| hook.effects.take()))
+        let effects = HOOK.with(|hook| Effects { commands: hook.effects.take(), _applied: hook.applied.take() });
+        (returned, effects)
     };
-    HOOK.scope(Hook { effects: RefCell::default(), chain }, run).await
+    HOOK.scope(Hook { effects: RefCell::default(), applied: RefCell::default(), chain }, run).await
+}
+
+/// What a hook did. Dropped when that was carried out.
+pub(crate) struct Effects {
+    pub(crate) commands: Vec<Command>,
+    _applied: Option<watch::Sender<()>>,
+}
+
+/// Waits until what the hook that runs in this task has done and will do is carried out.
+pub(crate) fn applied() -> impl Future<Output = ()> + Send {
+    let receiver = HOOK.try_with(|hook| {
+        let mut applied = hook.applied.borrow_mut();
+        applied.get_or_insert_with(|| watch::Sender::new(())).subscribe()
+    });
+    async move {
+        if let Ok(mut receiver) = receiver {
+            while receiver.changed().await.is_ok() {}
+        }
+    }
 }
 
 /// Keeps a command for the end of the hook that runs in this task or thread; hands it back where none does.

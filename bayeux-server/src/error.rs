@@ -1,7 +1,7 @@
 //! What can go wrong between an application and the server.
 
 use bayeux_core::ConfigError;
-use bayeux_proto::ChannelError;
+use bayeux_proto::{ChannelError, TemplateError};
 
 /// Why a server could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +17,14 @@ pub enum BuildError {
         pattern: String,
         /// What is wrong with it.
         source: ChannelError,
+    },
+    /// A listener was registered for something that has variables and is no template.
+    #[error("cannot listen on {pattern:?}")]
+    Template {
+        /// What was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: TemplateError,
     },
     /// A channel could not be created.
     #[error("cannot create {channel:?}")]

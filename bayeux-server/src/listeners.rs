@@ -4,13 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bayeux_core::RemovalReason;
-use bayeux_proto::ByteString;
+use bayeux_proto::{ByteString, ChannelTemplate};
 
 use crate::authorizer::Authorizer;
 use crate::context::Context;
 use crate::error::{BuildError, SendError};
 use crate::extension::{DynExtension, Extension};
-use crate::hooks::{Added, Listener, Registration, Removed};
+use crate::hooks::{Added, Listener, OnTemplate, Registration, Removed};
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::server::Server;
 use crate::session::Session;
@@ -24,18 +24,39 @@ impl Server {
     /// Calls `listener` with each message on the channels that `pattern` matches, before it goes on: service messages,
     /// publishes, meta messages. It may change or stop the message, and answer it.
     ///
+    /// With variables in it, as in `/news/{category}`, it listens on all channels of that shape, behind the listeners on
+    /// wildcards; [`Incoming::param`] has their values (rule C-10).
+    ///
     /// Unlike a listener of [`Channel::on_message`](crate::Channel::on_message) it needs no channel, keeps none, and
     /// stays when one is removed.
     ///
     /// # Errors
-    /// [`BuildError::Channel`] where `pattern` is no channel.
+    /// [`BuildError::Channel`] where `pattern` is no channel, [`BuildError::Template`] where it has variables and is no
+    /// template.
     pub fn on_message<F, R>(&self, pattern: &str, listener: F) -> Result<Registration, BuildError>
     where
         F: Fn(Incoming) -> R + Send + Sync + 'static,
         R: Future<Output: Into<Outcome>> + Send + 'static,
     {
-        let channel = self.listening_on(pattern)?;
         let listener = message_listener(listener);
+        self.listen(pattern, listener)
+    }
+
+    /// As [`Server::on_message`].
+    pub(crate) fn listen(
+        &self,
+        pattern: &str,
+        listener: Listener<Incoming, Outcome>,
+    ) -> Result<Registration, BuildError> {
+        let channel = self.listening_on(pattern)?;
+        let refused = |source| BuildError::Template { pattern: pattern.to_owned(), source };
+        if let Some(template) = ChannelTemplate::parse(pattern, &self.config().channels).map_err(refused)? {
+            let on = OnTemplate { template: Arc::new(template), listener };
+            let id = self.registry().add(on, |table, entry| {
+                table.templates.entry(entry.hook.template.segment_count()).or_default().push(entry);
+            });
+            return Ok(Registration::of_server(self, id));
+        }
         let id = self.registry().add(listener, |table, entry| table.channel(&channel).messages.push(entry));
         Ok(Registration::of_server(self, id))
     }

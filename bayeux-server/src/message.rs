@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bayeux_proto::{ChannelKind, ChannelName, ChannelPattern, ErrorField, Event, Lazy, Message, RawJson};
+use bayeux_proto::{ChannelKind, ChannelName, ChannelPattern, ErrorField, Event, Lazy, Message, Parameters, RawJson};
 use serde::de::DeserializeOwned;
 
 use crate::associated::Associated;
@@ -26,6 +26,7 @@ pub struct Incoming {
     pub context: Option<Arc<Context>>,
     pub(crate) server: Server,
     pub(crate) associated: Associated,
+    pub(crate) parameters: Option<Arc<Parameters>>,
 }
 
 impl Incoming {
@@ -55,6 +56,16 @@ impl Incoming {
     /// [`DataError`] where it does not have the shape of `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, DataError> {
         Ok(self.raw().to()?)
+    }
+
+    /// The value of a variable of the template that this listens on (rule C-10).
+    pub fn param(&self, name: &str) -> Option<&str> {
+        self.params().find_map(|(other, value)| (other == name).then_some(value))
+    }
+
+    /// The variables of the template that this listens on, with their values, in the order of the template.
+    pub fn params(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.parameters.iter().flat_map(|all| all.iter()).map(|(name, value)| (&**name, &**value))
     }
 
     /// The server.

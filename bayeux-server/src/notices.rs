@@ -32,6 +32,7 @@ impl State {
             }
             Notice::SessionRemoved { session, reason } => {
                 tracing::debug!(%session, reason = reason.as_str(), "session removed");
+                server.calls().end(&session);
                 let facts = server.sessions_by_id().get(session.as_str());
                 self.leaving = facts.map(|facts| Leaving { facts, reason, channels: Vec::new() });
             }

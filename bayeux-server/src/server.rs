@@ -20,6 +20,7 @@ use crate::error::{BuildError, SendError};
 use crate::hooks::{EngineHooks, Initialising, Registry, Table, WITH_CONTEXT};
 use crate::link::Link;
 use crate::random::RandomIds;
+use crate::service::Calls;
 use crate::session::{Session, SessionMap, UserAgents};
 use crate::shard::Shard;
 
@@ -36,6 +37,7 @@ pub(crate) struct Inner {
     sessions: SessionMap,
     user_agents: UserAgents,
     attributes: Attributes,
+    calls: Calls,
     registry: Arc<Registry>,
     next_connection: AtomicU64,
     next_shard: AtomicUsize,
@@ -231,6 +233,7 @@ impl Server {
             sessions: SessionMap::new(),
             user_agents: UserAgents::default(),
             attributes: Attributes::default(),
+            calls: Calls::default(),
             registry,
             next_connection: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
@@ -336,6 +339,10 @@ impl Server {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.0.calls
     }
 
     pub(crate) fn sessions_by_id(&self) -> &SessionMap {

@@ -169,7 +169,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::deliver`].
-    pub fn deliver_from(&self, from: &Session, channel: &str, data: impl IntoData) -> Result<(), SendError> {
+    pub fn deliver_from(&self, from: &Self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let channel = self.server.channel_name(channel)?;
         let event = Event::new(channel.text().clone(), data.into_data()?);
         let from = Some(from.id().clone());

@@ -13,9 +13,9 @@ use bayeux_proto::Batch;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use crate::channel::NewChannel;
+use crate::channel::Initialise;
 use crate::context::Context;
-use crate::effects;
+use crate::effects::{self, Effects};
 use crate::hooks::{Asking, Initialising};
 use crate::inbox::Inbox;
 use crate::link::Outbox;
@@ -179,9 +179,10 @@ impl Shard {
     }
 
     /// Feeds the verdict on a decision, after what the hook did.
-    pub(crate) fn decide(&self, server: &Server, decision: Decision, verdict: Verdict, effects: Vec<Command>) {
-        let mut own = Vec::with_capacity(effects.len());
-        for command in effects {
+    pub(crate) fn decide(&self, server: &Server, decision: Decision, verdict: Verdict, mut effects: Effects) {
+        let Effects { commands, .. } = &mut effects;
+        let mut own = Vec::with_capacity(commands.len());
+        for command in commands.drain(..) {
             match effects::shard_of(&command, self.id) {
                 shard if shard == self.id => own.push(command),
                 shard => server.command_now(shard, command),
@@ -246,7 +247,7 @@ impl State {
     }
 
     /// Sets or clears the initialiser of the channel that is created next.
-    pub(crate) fn initialising(&self, initialise: Option<Box<dyn FnOnce(&mut NewChannel<'_>) + Send>>) {
+    pub(crate) fn initialising(&self, initialise: Option<Initialise>) {
         *self.initialising.lock().unwrap_or_else(PoisonError::into_inner) = initialise;
     }
 
@@ -357,7 +358,7 @@ impl State {
         let runtime = server.inner().runtime.clone();
         let hook = runtime.spawn(async move {
             let (verdict, effects) = effects::collect(chain, asking.answer()).await;
-            if !effects.is_empty() {
+            if !effects.commands.is_empty() {
                 server.room().await;
             }
             server.shard(shard).decide(&server, decision, verdict, effects);

@@ -9,7 +9,7 @@ use crate::associated::Associated;
 use crate::authorizer::{self, Operation};
 use crate::context::Context;
 use crate::extension::{Directions, DynExtension};
-use crate::hooks::{Entry, Listener, Table, caught};
+use crate::hooks::{Bound, Entry, Listener, Table, caught};
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::Asked;
 use crate::server::Server;
@@ -126,10 +126,10 @@ impl Asking {
     }
 
     /// Channel listeners (rule G-11).
-    async fn listen(self, listeners: Vec<Listener<Incoming, Outcome>>, channel: ChannelName) -> Verdict {
+    async fn listen(self, listeners: Vec<Bound>, channel: ChannelName) -> Verdict {
         let mut passing = Passing::new(&self, channel);
-        for listener in listeners {
-            let incoming = passing.incoming();
+        for (listener, parameters) in listeners {
+            let incoming = Incoming { parameters, ..passing.incoming() };
             if let Some(stopped) = passing.take(listener(incoming).await) {
                 return stopped;
             }
@@ -195,6 +195,7 @@ impl Passing {
             context: asking.context.clone(),
             server: asking.server.clone(),
             associated: asking.associated.clone(),
+            parameters: None,
         };
         Self { template, message, changed: false }
     }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bayeux_core::{Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Point, Points, Question, Verdict};
 use bayeux_proto::{ChannelPattern, Event, Frozen, Reply};
 
-use crate::channel::NewChannel;
+use crate::channel::{Initialise, NewChannel};
 use crate::effects;
 use crate::extension::{Directions, OutgoingMessage};
 use crate::hooks::{Registry, Table};
@@ -16,7 +16,7 @@ use crate::server::Server;
 use crate::session::Session;
 
 /// The initialiser of the call that creates a channel right now (rule A-1).
-pub(crate) type Initialising = Arc<Mutex<Option<Box<dyn FnOnce(&mut NewChannel<'_>) + Send>>>>;
+pub(crate) type Initialising = Arc<Mutex<Option<Initialise>>>;
 
 /// The hooks of one engine.
 pub(crate) struct EngineHooks {

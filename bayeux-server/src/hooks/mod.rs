@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::task::Poll;
 
 use bayeux_core::{Points, RemovalReason};
-use bayeux_proto::{ChannelName, ChannelPattern};
+use bayeux_proto::{ChannelName, ChannelPattern, ChannelTemplate, Parameters};
 use bytestring::ByteString;
 
 use crate::attributes::Attributes;
@@ -66,6 +66,8 @@ pub(crate) struct Table {
     pub(crate) extensions: Hooked<Arc<dyn DynExtension>>,
     /// By the text of the channel or pattern.
     pub(crate) channels: HashMap<ByteString, ChannelHooks>,
+    /// Message listeners on templates, by number of segments.
+    pub(crate) templates: HashMap<usize, Hooked<OnTemplate>>,
     pub(crate) initialisers: Hooked<Initialiser>,
     pub(crate) session_added: Hooked<Listener<Added, ()>>,
     pub(crate) session_removed: Hooked<Listener<Removed, ()>>,
@@ -74,6 +76,16 @@ pub(crate) struct Table {
     pub(crate) channel_added: Hooked<Observer<Channel>>,
     pub(crate) channel_removed: Hooked<Observer<ChannelPattern>>,
 }
+
+/// A message listener on a template.
+#[derive(Clone)]
+pub(crate) struct OnTemplate {
+    pub(crate) template: Arc<ChannelTemplate>,
+    pub(crate) listener: Listener<Incoming, Outcome>,
+}
+
+/// A message listener, with the parameters that its template bound.
+pub(crate) type Bound = (Listener<Incoming, Outcome>, Option<Arc<Parameters>>);
 
 /// What is registered on one channel or pattern.
 #[derive(Clone, Default)]
@@ -223,7 +235,7 @@ impl Table {
         let subscribed = !self.subscribed.is_empty() || any(|hooks| !hooks.subscribed.is_empty());
         let mut points = self.policy.as_ref().map_or(Points::NONE, |policy| policy.questions().points());
         for (registered, flag) in [
-            (any(|hooks| !hooks.messages.is_empty()), Points::LISTEN),
+            (any(|hooks| !hooks.messages.is_empty()) || !self.templates.is_empty(), Points::LISTEN),
             (any(|hooks| !hooks.authorizers.is_empty()), AUTHORIZED),
             (extends(Directions::Incoming), Points::INCOMING),
             (extends(Directions::Outgoing), Points::SEND.with(Points::REPLY)),
@@ -244,6 +256,10 @@ impl Table {
     pub(crate) fn remove(&mut self, id: HookId) {
         let keep = |other: HookId| other != id;
         self.extensions.retain(|entry| keep(entry.id));
+        self.templates.retain(|_, listeners| {
+            listeners.retain(|entry| keep(entry.id));
+            !listeners.is_empty()
+        });
         self.initialisers.retain(|entry| keep(entry.id));
         self.session_added.retain(|entry| keep(entry.id));
         self.session_removed.retain(|entry| keep(entry.id));
@@ -281,11 +297,24 @@ impl Table {
 
     fn listens(&self, channel: &ChannelName) -> bool {
         self.matching(channel.as_pattern()).any(|hooks| !hooks.messages.is_empty())
+            || self.on_templates(channel).next().is_some()
     }
 
-    fn listeners(&self, channel: &ChannelName) -> Vec<Listener<Incoming, Outcome>> {
-        let entries = self.matching(channel.as_pattern()).flat_map(|hooks| &hooks.messages);
-        entries.map(|entry| Arc::clone(&entry.hook)).collect()
+    /// From the widest wildcard over the templates to the channel itself (rule A-21).
+    fn listeners(&self, channel: &ChannelName) -> Vec<Bound> {
+        let plain = |hooks: &ChannelHooks| hooks.messages.iter().map(|entry| (Arc::clone(&entry.hook), None)).collect();
+        let mut found: Vec<Vec<Bound>> = self.matching(channel.as_pattern()).map(plain).collect();
+        let own = if self.channels.contains_key(channel.as_str()) { found.pop() } else { None };
+        let bound = self.on_templates(channel).map(|(on, bound)| (Arc::clone(&on.listener), Some(Arc::new(bound))));
+        found.push(bound.collect());
+        found.extend(own);
+        found.into_iter().flatten().collect()
+    }
+
+    fn on_templates<'t>(&'t self, channel: &'t ChannelName) -> impl Iterator<Item = (&'t OnTemplate, Parameters)> {
+        let segments = if self.templates.is_empty() { 0 } else { channel.as_str().split('/').skip(1).count() };
+        let listeners = self.templates.get(&segments).into_iter().flatten();
+        listeners.filter_map(|entry| Some((&entry.hook, entry.hook.template.bind(channel.as_pattern())?)))
     }
 
     /// The authorizers that decide on a channel (rule A-50); on its creation it has none of its own (rule A-53).
