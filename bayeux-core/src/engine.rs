@@ -16,7 +16,7 @@ use crate::event::{
     Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason,
     SessionSetting,
 };
-use crate::id::{ClientId, ConnectionKey, IdSource, ShardId};
+use crate::id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
 use crate::lane::Lanes;
 use crate::session::{Session, SessionKey, Sessions};
 use crate::time::{Time, UnixTime};
@@ -185,6 +185,14 @@ impl Engine {
     /// Whether there is such a session.
     pub fn is_session(&self, id: &ClientId) -> bool {
         self.find_id(id).is_some()
+    }
+
+    /// Whether the session named `id` was made by that browser (rule TH-11).
+    pub fn is_browser_of(&self, browser: &BrowserId, id: &str) -> bool {
+        let session = self.sessions.find(id).and_then(|key| self.sessions.get(key));
+        session
+            .and_then(|session| session.browser.as_ref())
+            .is_some_and(|own| crate::lane::same_secret(own.as_str(), browser.as_str()))
     }
 
     /// What a channel is set to; `None` where this shard knows no such channel. Its home always does.

@@ -727,6 +727,6 @@ fn is_meta(message: &Message, name: &str) -> bool {
 }
 
 /// Compares in a time that does not depend on where the texts differ (rule Z-18).
-fn same_secret(ours: &str, theirs: &str) -> bool {
+pub(crate) fn same_secret(ours: &str, theirs: &str) -> bool {
     ours.len() == theirs.len() && ours.bytes().zip(theirs.bytes()).fold(0, |diff, (a, b)| diff | (a ^ b)) == 0
 }

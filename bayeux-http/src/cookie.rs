@@ -6,12 +6,15 @@ use http::header::COOKIE;
 
 use crate::options::HttpOptions;
 
-/// The browser id that a request brings, if it brings an acceptable one (rule Z-12). Whatever else is in its cookies,
-/// it does not make the request fail.
-pub(crate) fn browser_id(headers: &HeaderMap, name: &str) -> Option<BrowserId> {
+/// The browser ids that a request brings, as far as they are acceptable (rule Z-12). Whatever else is in its cookies, it
+/// does not make the request fail. Browsers bring several where one was once set for another path or domain.
+pub(crate) fn browser_ids(headers: &HeaderMap, name: &str) -> Vec<BrowserId> {
     let pairs = headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&b| b == b';'));
-    pairs.filter_map(|pair| value(pair.trim_ascii(), name)).find_map(BrowserId::parse)
+    pairs.filter_map(|pair| value(pair.trim_ascii(), name)).filter_map(BrowserId::parse).take(BROWSERS_MAX).collect()
 }
+
+/// Browser ids of one request that are looked at.
+const BROWSERS_MAX: usize = 8;
 
 /// The value of `pair` if it has that name.
 fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
@@ -66,7 +69,7 @@ mod tests {
         for cookie in cookies {
             headers.append(COOKIE, HeaderValue::from_bytes(cookie).unwrap());
         }
-        browser_id(&headers, "BAYEUX_BROWSER").map(|id| id.as_str().to_owned())
+        browser_ids(&headers, "BAYEUX_BROWSER").first().map(|id| id.as_str().to_owned())
     }
 
     /// TH-25: a `Cookie` header is read leniently.
@@ -81,6 +84,9 @@ mod tests {
             assert_eq!(browser(&[none]), None, "{}", String::from_utf8_lossy(none));
         }
         assert_eq!(browser(&[b"BAYEUX_BROWSER=\xff\xfe"]), None);
+        let mut headers = HeaderMap::new();
+        headers.insert(COOKIE, HeaderValue::from_static("BAYEUX_BROWSER=a; BAYEUX_BROWSER=b"));
+        assert_eq!(browser_ids(&headers, "BAYEUX_BROWSER").len(), 2);
     }
 
     /// TH-20: the attributes, in that order.

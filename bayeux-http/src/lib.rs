@@ -1,4 +1,4 @@
-//! Bayeux over HTTP: long-polling.
+//! Bayeux over HTTP: long-polling, and callback-polling where it is wanted.
 //!
 //! Pick this crate to serve long-polling; it brings [`bayeux_server`], re-exported, which has the server, its endpoint
 //! and its listener. WebSocket is `bayeux-ws`; both mount on the same endpoint.
@@ -41,9 +41,11 @@
 //! - A poll that the client gave up is noticed, and nothing is written into it.
 
 mod body;
+mod callback_polling;
 mod content;
 mod cookie;
 mod cors;
+mod exchange;
 mod form;
 mod long_polling;
 mod options;
@@ -51,5 +53,6 @@ mod options;
 pub use bayeux_server;
 pub use bayeux_server::*;
 
+pub use callback_polling::CallbackPolling;
 pub use long_polling::LongPolling;
 pub use options::{AllowedOrigins, HttpOptions, HttpOptionsError, SameSite};

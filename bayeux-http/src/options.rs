@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-/// Options of [`LongPolling`](crate::LongPolling). What the engine decides by, such as `maxSessionsPerBrowser`, is in
+/// Options of [`LongPolling`](crate::LongPolling) and [`CallbackPolling`](crate::CallbackPolling). What the engine decides by, such as `maxSessionsPerBrowser`, is in
 /// [`Config`](bayeux_server::Config).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -28,6 +28,10 @@ pub struct HttpOptions {
     /// The status that answers a held connect which was replaced, or whose session was removed: 400 or more. Default:
     /// 500 (rules O-29, K-20).
     pub duplicate_meta_connect_http_response_code: u16,
+    /// The query parameter that names the function to call. Default: `jsonp` (rules O-32, TJ-3).
+    pub callback_parameter: String,
+    /// The longest name of such a function. Default: 64 (rule O-32).
+    pub callback_parameter_max_length: usize,
     /// Which other origins may use the server. Default: none (rule TH-36).
     pub allowed_origins: AllowedOrigins,
     /// How long a request's body may take to arrive. Default: 30 s (ours): a megabyte at modem speed takes longer, but
@@ -47,6 +51,8 @@ impl Default for HttpOptions {
             browser_cookie_same_site: None,
             browser_cookie_partitioned: false,
             duplicate_meta_connect_http_response_code: 500,
+            callback_parameter: "jsonp".to_owned(),
+            callback_parameter_max_length: 64,
             allowed_origins: AllowedOrigins::default(),
             body_timeout: Duration::from_secs(30),
         }

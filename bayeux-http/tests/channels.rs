@@ -359,7 +359,7 @@ async fn registration_can_be_taken_back() {
     let server = &running.server;
     let veto = server.on_message("/a", |_: Incoming| async { Outcome::Veto }).unwrap();
     let authorizer = async |_, _, _| Authorization::deny("closed");
-    let closed = server.add_authorizer("/a", move |a, b, c| authorizer(a, b, c)).unwrap();
+    let closed = server.add_authorizer("/a", authorizer).unwrap();
     let mut alice = running.client().await;
     alice.handshake().await;
     assert_eq!(alice.publish_error("/a", 1).await, "403:closed:publish_denied");

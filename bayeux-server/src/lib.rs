@@ -63,7 +63,7 @@ pub use bayeux_core::{
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;
 pub use channel::{Channel, NewChannel};
-pub use context::{Context, OverTls, PeerAddr, is_over_tls};
+pub use context::{Context, OverTls, PeerAddr, ResponseHeaderError, ResponseHeaders, is_over_tls};
 pub use data::IntoData;
 pub use endpoint::{Endpoint, EndpointFuture, ServiceFuture, TransportService, text_response};
 pub use error::{BuildError, DataError, SendError};

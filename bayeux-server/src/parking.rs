@@ -210,7 +210,7 @@ where
 fn may_park(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     request.version() == Version::HTTP_11
-        && request.method() == Method::POST
+        && (request.method() == Method::POST || request.method() == Method::GET)
         && !headers.contains_key(UPGRADE)
         && headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
+use bayeux_core::{BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
 use bayeux_proto::{Batch, ChannelName, Event, Limits};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
@@ -189,6 +189,20 @@ impl Server {
     /// Whether any hook could ask what request a message came with. Where not, connections need no [`Context`].
     pub fn wants_context(&self) -> bool {
         self.0.registry.points().bits() & WITH_CONTEXT.bits() != 0
+    }
+
+    /// Of the browser ids that a request brings, the one that its session is of; the first where none is.
+    pub fn choose_browser(&self, mut browsers: Vec<BrowserId>, batch: &Batch) -> Option<BrowserId> {
+        if browsers.len() > 1
+            && let Some(shard) = self.shard_of_first(batch)
+            && let Some(session) = batch.messages.first().and_then(|message| message.client_id.as_deref())
+        {
+            let own = |engine: &Engine| browsers.iter().position(|browser| engine.is_browser_of(browser, session));
+            if let Some(own) = self.ask_shard(shard, own).flatten() {
+                return Some(browsers.swap_remove(own));
+            }
+        }
+        browsers.into_iter().next()
     }
 
     /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits

@@ -11,7 +11,7 @@ use bayeux_server::{
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
 use http::header::{SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto::upgrade;
@@ -50,7 +50,12 @@ impl TransportService for WebSocket {
     }
 
     fn serve(&self, server: &Server, mut request: Request<RequestBody>) -> ServiceFuture {
-        let response = match self.accept(request.headers()) {
+        let accepted = if request.version() == Version::HTTP_11 {
+            self.accept(request.headers())
+        } else {
+            Err(Refusal::Malformed)
+        };
+        let response = match accepted {
             Ok(response) => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let (parts, _) = request.into_parts();
