@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use bayeux_http::LongPolling;
+use bayeux_http::{CallbackPolling, LongPolling};
 use bayeux_server::{BuildError, Endpoint, Listener, Server, ServerBuilder};
 use bayeux_ws::WebSocket;
 use tokio::runtime;
@@ -128,8 +128,11 @@ fn site(settings: &Settings, server: &Server) -> Result<Site, ServeError> {
     let mut endpoints = Vec::new();
     for path in settings.paths.iter().chain(&settings.ws_paths) {
         let long_polling = LongPolling::new(settings.http.clone()).map_err(OptionError::Http)?;
+        let callback_polling = CallbackPolling::new(settings.http.clone()).map_err(OptionError::Http)?;
         let websocket = WebSocket::new(settings.ws.clone()).map_err(OptionError::Ws)?;
-        endpoints.push(Endpoint::new(server.clone()).at(path).with(websocket).with(long_polling));
+        let endpoint = Endpoint::new(server.clone()).at(path);
+        // Each serves where the options allow it.
+        endpoints.push(endpoint.with(websocket).with(long_polling).with(callback_polling));
     }
     let endpoint = settings.paths.first().map_or("/cometd", String::as_str);
     Ok(Site::new(endpoints, settings.demo.then(|| Pages::new(endpoint))))

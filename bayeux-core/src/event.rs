@@ -617,6 +617,11 @@ impl Verdict {
     pub fn deny() -> Self {
         Self { ruling: Ruling::Deny { reason: None }, ..Self::allow() }
     }
+
+    /// Stop, with a reason of one's own between the colons of the point's error (rule F-30).
+    pub fn deny_because(reason: impl Into<ByteString>) -> Self {
+        Self { ruling: Ruling::Deny { reason: Some(reason.into()) }, ..Self::allow() }
+    }
 }
 
 /// What a per-recipient hook does to a message (rules ).

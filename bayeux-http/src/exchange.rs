@@ -1,11 +1,9 @@
 //! What the HTTP transports share: from the messages of a request to an exchange with the engine, and back.
 
-use std::sync::Arc;
-
 use bayeux_server::core::{BrowserId, LinkFacts};
 use bayeux_server::proto::{Batch, DecodeError, encode, escape_line_separators};
 use bayeux_server::{
-    CloseReason, Context, Link, Parking, ResponseBody, ResponseHeaders, Server, Transport, is_over_tls, text_response,
+    CloseReason, Link, Parking, ResponseBody, ResponseHeaders, Server, Transport, is_over_tls, text_response,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
@@ -63,13 +61,8 @@ impl Begun {
             browser: server.choose_browser(browsers, &batch),
         };
         let secure = is_over_tls(&parts);
-        let (context, headers) = if server.wants_context() {
-            let (context, headers) = Context::with_response(parts);
-            (Some(Arc::new(context)), Some(headers))
-        } else {
-            (None, None)
-        };
-        let link = server.exchange(facts, context, batch).await;
+        let (origin, headers) = server.origin(parts, Some(&batch));
+        let link = server.exchange(facts, origin, batch).await;
         Self { link, form, secure, headers }
     }
 

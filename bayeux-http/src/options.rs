@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
-/// Options of [`LongPolling`](crate::LongPolling) and [`CallbackPolling`](crate::CallbackPolling). What the engine decides by, such as `maxSessionsPerBrowser`, is in
-/// [`Config`](bayeux_server::Config).
+/// Options of [`LongPolling`](crate::LongPolling) and [`CallbackPolling`](crate::CallbackPolling). What the engine
+/// decides by, such as `maxSessionsPerBrowser`, is in [`Config`](bayeux_server::Config).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HttpOptions {
@@ -121,6 +121,12 @@ pub enum HttpOptionsError {
     /// The status is below 400, or no status (rule O-29).
     #[error("duplicateMetaConnectHttpResponseCode must be a status from 400 to 999, not {0}")]
     ResponseCode(u16),
+    /// `callbackParameter` is empty, or no name of a function could be short enough (rule TJ-3).
+    #[error("{option} must not be empty or 0")]
+    Callback {
+        /// The option.
+        option: &'static str,
+    },
     /// The cookie's name, domain or path has characters that a cookie cannot have, or the name is empty.
     #[error("{option} cannot be in a cookie")]
     Cookie {
@@ -138,6 +144,14 @@ impl HttpOptions {
         let code = self.duplicate_meta_connect_http_response_code;
         if !(400..1000).contains(&code) {
             return Err(HttpOptionsError::ResponseCode(code));
+        }
+        for (option, nothing) in [
+            ("callbackParameter", self.callback_parameter.is_empty()),
+            ("callbackParameterMaxLength", self.callback_parameter_max_length == 0),
+        ] {
+            if nothing {
+                return Err(HttpOptionsError::Callback { option });
+            }
         }
         let name = &self.browser_cookie_name;
         if name.is_empty() || !name.bytes().all(|b| b.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?={}".contains(&b)) {

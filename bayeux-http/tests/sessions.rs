@@ -376,3 +376,15 @@ async fn incoming_extension_of_one_session_leaves_others_alone() {
     assert_eq!(alice.publish_error("/a", 1).await, json!(null));
     running.stop().await;
 }
+
+/// The program behind a session is known whether or not anybody is asked about handshakes.
+#[tokio::test]
+async fn session_knows_its_user_agent() {
+    let running = start_with(builder(), HttpOptions::default()).await;
+    let mut alice = running.client().await;
+    let hello = r#"[{"id":"1","channel":"/meta/handshake","version":"1.0"}]"#;
+    let response = alice.request("POST", "/cometd", "User-Agent: Alice/1.0\r\n", hello).await;
+    let id = response.json()[0]["clientId"].as_str().unwrap().to_owned();
+    assert_eq!(running.server.session(&id).unwrap().user_agent(), Some("Alice/1.0"));
+    running.stop().await;
+}

@@ -179,6 +179,15 @@ impl Context {
     }
 }
 
+/// What is kept of the request that a connection began with. Made by [`Server::origin`](crate::Server::origin).
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// Where hooks could ask for it.
+    pub(crate) context: Option<Arc<Context>>,
+    /// Where a session may come of it.
+    pub(crate) user_agent: Option<Arc<str>>,
+}
+
 /// Headers that hooks add to a response. Cheap to clone; all clones are for the same response.
 #[derive(Debug, Clone, Default)]
 pub struct ResponseHeaders(Arc<Mutex<Option<Box<HeaderMap>>>>);

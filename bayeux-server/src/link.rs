@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use bayeux_core::{BrowserId, CloseReason, ConnectionKey, Drained, Input, LinkFacts, ShardId};
 use bayeux_proto::{Batch, Outgoing};
 
-use crate::context::Context;
+use crate::context::Origin;
 use crate::server::Server;
 
 /// A connection as its transport drives it: one HTTP exchange, or one WebSocket.
@@ -107,21 +107,15 @@ impl Content {
 }
 
 impl Link {
-    pub(crate) fn exchange(
-        server: Server,
-        shard: ShardId,
-        facts: LinkFacts,
-        context: Option<Arc<Context>>,
-        batch: Batch,
-    ) -> Self {
+    pub(crate) fn exchange(server: Server, shard: ShardId, facts: LinkFacts, origin: Origin, batch: Batch) -> Self {
         let mut link = Self::new(server, shard, facts);
-        link.held = link.open(context, Some(batch));
+        link.held = link.open(origin, Some(batch));
         link
     }
 
-    pub(crate) fn connect(server: Server, shard: ShardId, facts: LinkFacts, context: Option<Arc<Context>>) -> Self {
+    pub(crate) fn connect(server: Server, shard: ShardId, facts: LinkFacts, origin: Origin) -> Self {
         let link = Self::new(server, shard, facts);
-        link.open(context, None);
+        link.open(origin, None);
         link
     }
 
@@ -132,11 +126,11 @@ impl Link {
     }
 
     /// Says whether it is an exchange that is held now.
-    fn open(&self, context: Option<Arc<Context>>, batch: Option<Batch>) -> bool {
+    fn open(&self, origin: Origin, batch: Option<Batch>) -> bool {
         let (conn, outbox, link) = (self.conn, Arc::clone(&self.outbox), self.facts.clone());
         let is_http = link.transport.is_http();
         self.server.shard(self.shard).turn(&self.server, |state, now| {
-            state.open(conn, outbox, link.transport, context);
+            state.open(conn, outbox, link.transport, origin);
             state.handle(now, Input::Opened { conn, link });
             if let Some(batch) = batch {
                 state.receive(now, conn, batch);
@@ -160,28 +154,28 @@ impl Link {
         self.server.room().await;
         if let Some(home) = self.server.shard_of_first(&batch)
             && home != self.shard
-            && let Some(context) = self.leave()
+            && let Some(origin) = self.leave()
         {
             // What this shard wanted written, replies without session, is in the outbox and goes first.
             self.shard = home;
             self.conn = self.server.next_connection();
-            self.open(context, Some(batch));
+            self.open(origin, Some(batch));
             return;
         }
         let conn = self.conn;
         self.server.shard(self.shard).turn(&self.server, |state, now| state.receive(now, conn, batch));
     }
 
-    /// Leaves the shard, unless the connection is bound to a session there (rules TW-10, TW-11). Returns its context.
-    fn leave(&self) -> Option<Option<Arc<Context>>> {
+    /// Leaves the shard, unless the connection is bound to a session there (rules TW-10, TW-11).
+    fn leave(&self) -> Option<Origin> {
         let conn = self.conn;
         self.server.shard(self.shard).turn(&self.server, |state, now| {
             if state.is_bound(conn) {
                 return None;
             }
-            let context = state.forget(conn);
+            let origin = state.forget(conn).unwrap_or_default();
             state.handle(now, Input::Closed { conn });
-            Some(context)
+            Some(origin)
         })
     }
 

@@ -199,7 +199,7 @@ struct Accepted {
     _permit: Result<OwnedSemaphorePermit, AcquireError>,
 }
 
-async fn serve_connection<S, B>(http: Arc<Http>, accepted: Accepted, service: S)
+async fn serve_connection<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -209,7 +209,9 @@ where
     let peer = accepted.peer;
     // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
     let _ = accepted.stream.set_nodelay(true);
-    let Ok(Ok(is_http2)) = timeout(http.first_bytes_timeout, is_http2(&accepted.stream)).await else { return };
+    // A client that has asked for nothing yet keeps nobody from stopping.
+    let first_bytes = timeout(http.first_bytes_timeout, is_http2(&accepted.stream));
+    let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut accepted.stopping).await else { return };
     let served = if is_http2 {
         // Boxed, so that the task has room for the one that it is, and not for what came before.
         Box::pin(serve_http2(http, accepted, service)).await

@@ -25,7 +25,7 @@ impl State {
             Notice::SessionAdded { session, conn, transport } => {
                 tracing::debug!(conn = conn.0, %session, transport = transport.as_str(), "session added");
                 let facts = self.newcomers.remove(&session).unwrap_or_else(|| {
-                    let user_agent = server.user_agent(self.context(conn).map(|context| &**context));
+                    let user_agent = self.origin(conn).and_then(|origin| origin.user_agent.clone());
                     Arc::new(Facts::new(session, transport, user_agent))
                 });
                 server.sessions_by_id().insert(facts);

@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
-use http::{Method, Request, Response, Version};
+use http::header::{CONNECTION, HOST, UPGRADE};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{Either, Full as FullBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Parts, UpgradeableConnection};
 use tokio::io::ReadBuf;
@@ -65,7 +66,7 @@ pub(crate) struct Lot<F, B> {
 }
 
 /// The exchange in progress.
-enum Current<F, B> {
+pub(crate) enum Current<F, B> {
     None,
     /// The service's future.
     Served(Pin<Box<F>>),
@@ -101,7 +102,7 @@ impl<S, F, B> Exchanges<S, F, B> {
 impl<F, B> Lot<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
-    B: http_body::Body + 'static,
+    B: http_body::Body<Data = Bytes> + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Serves with hyper until the connection ends, or an exchange is to be parked.
@@ -205,6 +206,11 @@ where
     .await
 }
 
+/// Whether a request names its host as it must: HTTP/1.1 once, so that nobody on the way takes it for another's.
+fn names_host(request: &Request<Incoming>) -> bool {
+    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
+}
+
 /// Whether the exchange of a request may be parked: the request that hyper gets in its place must have the same meaning
 /// for how the response is written.
 fn may_park(request: &Request<Incoming>) -> bool {
@@ -226,7 +232,7 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future = F> + Clone,
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
-    type Response = Response<B>;
+    type Response = Response<Either<B, FullBody<Bytes>>>;
     type Error = Infallible;
     type Future = Exchange<F, B>;
 
@@ -234,6 +240,9 @@ where
         let mut current = lock(&self.lot.current);
         if !matches!(*current, Current::Answered(_)) {
             self.lot.asked.store(false, Ordering::Relaxed);
+            if !names_host(&request) {
+                return Exchange::Refused;
+            }
             if may_park(&request) {
                 request.extensions_mut().insert(Parking(Arc::clone(&self.lot.asked)));
             }
@@ -241,22 +250,31 @@ where
             *current = Current::Served(Box::pin(self.service.clone().call(request)));
         }
         drop(current);
-        Exchange(Arc::clone(&self.lot.current))
+        Exchange::Served(Arc::clone(&self.lot.current))
     }
 }
 
 /// The exchange in progress, as hyper polls it.
-pub(crate) struct Exchange<F, B>(Arc<Mutex<Current<F, B>>>);
+pub(crate) enum Exchange<F, B> {
+    Served(Arc<Mutex<Current<F, B>>>),
+    /// The request does not name its host.
+    Refused,
+}
 
 impl<F, B> Future for Exchange<F, B>
 where
     F: Future<Output = Result<Response<B>, Infallible>>,
 {
-    type Output = Result<Response<B>, Infallible>;
+    type Output = Result<Response<Either<B, FullBody<Bytes>>>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut current = lock(&self.0);
-        match current.take() {
+        let Self::Served(current) = &*self else {
+            let mut response = Response::new(Either::Right(FullBody::from("One Host, Please")));
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+            return Poll::Ready(Ok(response));
+        };
+        let mut current = lock(current);
+        let polled = match current.take() {
             Current::Answered(response) => Poll::Ready(Ok(*response)),
             Current::Served(mut future) => {
                 let polled = future.as_mut().poll(cx);
@@ -266,15 +284,18 @@ where
                 polled
             }
             Current::None => Poll::Pending,
-        }
+        };
+        polled.map_ok(|response| response.map(Either::Left))
     }
 }
 
 impl<F, B> Drop for Exchange<F, B> {
     /// The client is gone, and the service is to know it.
     fn drop(&mut self) {
-        let current = lock(&self.0).take();
-        drop(current);
+        if let Self::Served(current) = self {
+            let current = lock(current).take();
+            drop(current);
+        }
     }
 }
 
@@ -351,15 +372,16 @@ mod tests {
     #[tokio::test]
     async fn exchanges_are_parked_where_nothing_speaks_against_it() {
         for (request, parked) in [
-            ("POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]", 1),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n", 1),
-            ("POST / HTTP/1.1\r\nConnection: keep-alive\r\n\r\n", 1),
-            ("POST / HTTP/1.1\r\n\r\nPOST / HTTP/1.1\r\n", 1),
-            ("POST / HTTP/1.1\r\nConnection: close\r\n\r\n", 0),
-            ("POST / HTTP/1.1\r\nConnection: keep-alive, close\r\n\r\n", 0),
-            ("POST / HTTP/1.1\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 0),
+            ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n[]", 1),
+            ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n\r\n", 1),
+            ("POST / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive\r\n\r\n", 1),
+            ("POST / HTTP/1.1\r\nHost: a\r\n\r\nPOST / HTTP/1.1\r\n", 1),
+            ("POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n", 0),
+            ("POST / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, close\r\n\r\n", 0),
+            ("POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", 0),
             ("POST / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 0),
-            ("GET / HTTP/1.1\r\n\r\n", 0),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 1),
+            ("PUT / HTTP/1.1\r\nHost: a\r\n\r\n", 0),
         ] {
             let (response, count) = serve(request, 1).await;
             assert_eq!(count, parked, "{request}");
@@ -381,14 +403,14 @@ mod tests {
         );
         lot.asked.store(true, Ordering::Relaxed);
         *lock(&lot.current) = Current::Served(Box::pin(Box::pin(async { Ok(Response::new(Full::from("late"))) })));
-        Exchange(Arc::clone(&lot.current)).await.unwrap();
+        Exchange::Served(Arc::clone(&lot.current)).await.unwrap();
         let served = poll_fn(|cx| Poll::Ready(lot.poll_serve(cx, serving.as_mut()))).await;
         assert!(served.is_pending());
     }
 
     #[tokio::test]
     async fn exchanges_are_parked_one_after_the_other() {
-        let request = "POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\n[]";
+        let request = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n[]";
         let (responses, count) = serve(&request.repeat(5), 5).await;
         assert_eq!(count, 5);
         assert_eq!(responses.matches("HTTP/1.1 200 OK").count(), 5);

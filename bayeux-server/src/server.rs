@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bayeux_core::{BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
-use bayeux_proto::{Batch, ChannelName, Event, Limits};
+use bayeux_proto::{Batch, ChannelName, Event, Limits, meta};
+use http::header::USER_AGENT;
+use http::request::Parts;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use crate::attributes::Attributes;
 use crate::builder::ServerBuilder;
 use crate::clock::{self, Clock};
-use crate::context::Context;
+use crate::context::{Context, Origin, ResponseHeaders};
 use crate::data::IntoData;
 use crate::effects;
 use crate::error::{BuildError, SendError};
@@ -187,8 +189,27 @@ impl Server {
     }
 
     /// Whether any hook could ask what request a message came with. Where not, connections need no [`Context`].
-    pub fn wants_context(&self) -> bool {
+    pub(crate) fn wants_context(&self) -> bool {
         self.0.registry.points().bits() & WITH_CONTEXT.bits() != 0
+    }
+
+    /// What is to be kept of a request, and where hooks put headers of its response. `batch` is what it carries: an
+    /// exchange's; `None` for a WebSocket, which has no response and may live for days.
+    pub fn origin(&self, parts: Parts, batch: Option<&Batch>) -> (Origin, Option<ResponseHeaders>) {
+        let first = batch.map(|batch| batch.messages.first().and_then(|message| message.channel.as_deref()));
+        let handshakes = first.is_none_or(|channel| channel.is_some_and(|channel| channel.contains(meta::HANDSHAKE)));
+        let user_agent = parts.headers.get(USER_AGENT).filter(|_| handshakes).and_then(|text| text.to_str().ok());
+        let user_agent = user_agent.map(|text| self.0.user_agents.intern(text));
+        if !self.wants_context() {
+            return (Origin { context: None, user_agent }, None);
+        }
+        let (context, headers) = if batch.is_some() {
+            let (context, headers) = Context::with_response(parts);
+            (context, Some(headers))
+        } else {
+            (Context::new(parts).detached(), None)
+        };
+        (Origin { context: Some(Arc::new(context)), user_agent }, headers)
     }
 
     /// Of the browser ids that a request brings, the one that its session is of; the first where none is.
@@ -207,16 +228,16 @@ impl Server {
 
     /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits
     /// beforehand while the links between shards are full.
-    pub async fn exchange(&self, facts: LinkFacts, context: Option<Arc<Context>>, batch: Batch) -> Link {
+    pub async fn exchange(&self, facts: LinkFacts, origin: Origin, batch: Batch) -> Link {
         self.room().await;
         let shard = self.route(&facts, &batch);
-        Link::exchange(self.clone(), shard, facts, context, batch)
+        Link::exchange(self.clone(), shard, facts, origin, batch)
     }
 
     /// Begins a connection that carries any number of envelopes: a WebSocket.
-    pub fn connect(&self, facts: LinkFacts, context: Option<Arc<Context>>) -> Link {
+    pub fn connect(&self, facts: LinkFacts, origin: Origin) -> Link {
         let shard = self.any_shard();
-        Link::connect(self.clone(), shard, facts, context)
+        Link::connect(self.clone(), shard, facts, origin)
     }
 }
 
@@ -282,12 +303,6 @@ impl Server {
         self.0.shards.get(usize::from(shard.0)).map(|shard| shard.ask(question))
     }
 
-    /// The browser or program that a handshake came from.
-    pub(crate) fn user_agent(&self, context: Option<&Context>) -> Option<Arc<str>> {
-        let text = context?.headers().get(http::header::USER_AGENT)?.to_str().ok()?;
-        Some(self.0.user_agents.intern(text))
-    }
-
     pub(crate) fn command_now(&self, shard: ShardId, command: Command) {
         // An id that somebody made up may name a shard that is not there.
         if let Some(shard) = self.0.shards.get(usize::from(shard.0)) {
@@ -323,7 +338,7 @@ impl Server {
     /// The shard of the session that an envelope names; `None` for a handshake and for ids that are not ours.
     pub(crate) fn shard_of_first(&self, batch: &Batch) -> Option<ShardId> {
         let first = batch.messages.first()?;
-        if first.channel.as_deref() == Some(bayeux_proto::meta::HANDSHAKE) {
+        if first.channel.as_deref() == Some(meta::HANDSHAKE) {
             return None;
         }
         let shard = ClientId::shard_of(first.client_id.as_deref()?)?;

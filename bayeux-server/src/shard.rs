@@ -14,7 +14,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::channel::Initialise;
-use crate::context::Context;
+use crate::context::Origin;
 use crate::effects::{self, Effects};
 use crate::hooks::{Asking, Initialising};
 use crate::inbox::Inbox;
@@ -73,7 +73,7 @@ struct Running {
 struct Near {
     outbox: Arc<Outbox>,
     transport: Transport,
-    context: Option<Arc<Context>>,
+    origin: Origin,
     /// Whether the engine wants no input from it. Never set for an exchange, which has but one envelope.
     blocked: bool,
 }
@@ -225,7 +225,7 @@ impl State {
         if near.transport.is_http() {
             if !self.engine.is_processing(conn) {
                 // A poll that is held keeps nothing of its request: no hook will ask for it any more.
-                near.context = None;
+                near.origin.context = None;
             }
         } else if !self.engine.wants_input(conn) {
             near.blocked = true;
@@ -233,17 +233,11 @@ impl State {
         }
     }
 
-    pub(crate) fn open(
-        &mut self,
-        conn: ConnectionKey,
-        outbox: Arc<Outbox>,
-        transport: Transport,
-        context: Option<Arc<Context>>,
-    ) {
+    pub(crate) fn open(&mut self, conn: ConnectionKey, outbox: Arc<Outbox>, transport: Transport, origin: Origin) {
         if self.stopping && !transport.is_http() {
             outbox.lock().close = Some(CloseReason::Stopping);
         }
-        self.links.insert(conn, Near { outbox, transport, context, blocked: false });
+        self.links.insert(conn, Near { outbox, transport, origin, blocked: false });
     }
 
     /// Sets or clears the initialiser of the channel that is created next.
@@ -252,13 +246,13 @@ impl State {
     }
 
     /// What is known of the request that a connection's message came with.
-    pub(crate) fn context(&self, conn: ConnectionKey) -> Option<&Arc<Context>> {
-        self.links.get(&conn)?.context.as_ref()
+    pub(crate) fn origin(&self, conn: ConnectionKey) -> Option<&Origin> {
+        self.links.get(&conn).map(|near| &near.origin)
     }
 
-    /// Forgets a link; returns its context.
-    pub(crate) fn forget(&mut self, conn: ConnectionKey) -> Option<Arc<Context>> {
-        self.links.remove(&conn)?.context
+    /// Forgets a link.
+    pub(crate) fn forget(&mut self, conn: ConnectionKey) -> Option<Origin> {
+        self.links.remove(&conn).map(|near| near.origin)
     }
 
     pub(crate) fn is_bound(&self, conn: ConnectionKey) -> bool {
@@ -270,7 +264,7 @@ impl State {
         let held = self.engine.is_held(conn);
         if held && let Some(near) = self.links.get_mut(&conn) {
             // All hooks on its messages were asked. It holds the request's headers in hyper's buffer.
-            near.context = None;
+            near.origin.context = None;
         }
         held
     }
@@ -339,12 +333,12 @@ impl State {
     fn ask(&mut self, shard: ShardId, server: &Server, decision: Decision) {
         let question = decision.question().clone();
         let near = question.conn.and_then(|conn| self.links.get(&conn));
-        let context = near.and_then(|near| near.context.clone());
+        let context = near.and_then(|near| near.origin.context.clone());
         let newcomer = question.session.clone().filter(|_| question.point == Point::Handshake);
         let session = match &newcomer {
             Some(id) => {
                 let transport = near.map_or(Transport::LongPolling, |near| near.transport);
-                let user_agent = server.user_agent(context.as_deref());
+                let user_agent = near.and_then(|near| near.origin.user_agent.clone());
                 let facts = Arc::new(Facts::new(id.clone(), transport, user_agent));
                 self.newcomers.insert(id.clone(), Arc::clone(&facts));
                 Some(facts)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bayeux_server::core::LinkFacts;
 use bayeux_server::proto::Limits;
 use bayeux_server::{
-    Context, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService, text_response,
+    Origin, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService, text_response,
     upgraded_socket,
 };
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
@@ -59,8 +59,8 @@ impl TransportService for WebSocket {
             Ok(response) => {
                 let upgrade = hyper::upgrade::on(&mut request);
                 let (parts, _) = request.into_parts();
-                let context = server.wants_context().then(|| Arc::new(Context::new(parts).detached()));
-                tokio::spawn(run(upgrade, server.clone(), context, Arc::clone(&self.options)));
+                let (origin, _) = server.origin(parts, None);
+                tokio::spawn(run(upgrade, server.clone(), origin, Arc::clone(&self.options)));
                 response
             }
             Err(refusal) => refusal.response(),
@@ -157,7 +157,7 @@ fn has_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
 
 /// Waits for the upgrade, then leaves the connection to a task of its own: one that has no room for what was needed to
 /// get there.
-async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, options: Arc<WsOptions>) {
+async fn run(upgrade: OnUpgrade, server: Server, origin: Origin, options: Arc<WsOptions>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -168,7 +168,7 @@ async fn run(upgrade: OnUpgrade, server: Server, context: Option<Arc<Context>>, 
     let limits = server.limits(Transport::WebSocket);
     let config = config(&options, &limits);
     let facts = LinkFacts { transport: Transport::WebSocket, http2: false, browser: None };
-    let link = server.connect(facts, context);
+    let link = server.connect(facts, origin);
     match own_stream(upgraded) {
         Ok((stream, read)) => {
             let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;

@@ -48,9 +48,12 @@ fn add(command: Command, spec: &Spec, prefix: &str, defaults: &mut Settings) -> 
     let flag = kebab(&format!("{prefix}{}", spec.name));
     let usual = prefix == spec.place.usual_prefix();
     let slot = match spec.place {
-        Place::Process(slot) | Place::Server(slot) | Place::Http(slot) | Place::Ws(slot) | Place::WsOnly(slot) => {
-            slot(defaults)
-        }
+        Place::Process(slot)
+        | Place::Server(slot)
+        | Place::Http(slot)
+        | Place::Jsonp(slot)
+        | Place::Ws(slot)
+        | Place::WsOnly(slot) => slot(defaults),
         Place::Transport(slot) => slot(&mut defaults.config.long_polling),
     };
     let default = slot.to_string();

@@ -39,6 +39,8 @@ pub struct Settings {
     pub paths: Vec<String>,
     /// Further paths of the endpoint, from CometD's `ws.cometdURLMapping` (rule O-33). Default: none.
     pub ws_paths: Vec<String>,
+    /// Whether callback-polling is served, as if [`Config::allowed_transports`] named it. Default: false (rule Z-13).
+    pub callback_polling: bool,
     /// Whether the chat page and its services are served. Default: true.
     pub demo: bool,
     /// Origins whose pages may use long-polling; becomes [`HttpOptions::allowed_origins`]. Default: none.
@@ -55,7 +57,7 @@ pub struct Settings {
     pub limits: Limits,
     /// Options of the listeners.
     pub listener: ListenerOptions,
-    /// Options of long-polling.
+    /// Options of long-polling and callback-polling.
     pub http: HttpOptions,
     /// Options of WebSocket.
     pub ws: WsOptions,
@@ -83,6 +85,7 @@ impl Default for Settings {
             listen: vec!["127.0.0.1:8080".into()],
             paths: vec!["/cometd".into()],
             ws_paths: Vec::new(),
+            callback_polling: false,
             demo: true,
             allow_origins: Vec::new(),
             ws_allow_origins: Vec::new(),
@@ -180,9 +183,6 @@ pub enum OptionError {
         /// Where it was set.
         timeout_origin: Origin,
     },
-    /// None of the allowed transports is served.
-    #[error("allowedTransports names no transport that is served: websocket, long-polling")]
-    NoTransport,
 }
 
 /// Settings, and how they came to be.
@@ -247,12 +247,8 @@ impl Loaded {
         config.channels.validate_characters = config.validate_message_fields;
         // Callback-polling has no other way to deliver (rule O-16).
         config.callback_polling.meta_connect_deliver_only = true;
-        if config.allowed_transports.contains(&Transport::CallbackPolling) {
-            config.allowed_transports.retain(|transport| *transport != Transport::CallbackPolling);
-            self.warnings.push("allowedTransports: callback-polling is not served".into());
-        }
-        if config.allowed_transports.is_empty() {
-            return Err(OptionError::NoTransport);
+        if self.settings.callback_polling && !config.allowed_transports.contains(&Transport::CallbackPolling) {
+            config.allowed_transports.push(Transport::CallbackPolling);
         }
         config.validate().map_err(OptionError::Config)?;
         let timeout = config.websocket.timeout;
@@ -296,7 +292,12 @@ fn set(settings: &mut Settings, spec: &Spec, prefix: &str, given: &Given) -> Res
         accepted,
     };
     match spec.place {
-        Place::Process(slot) | Place::Server(slot) | Place::Http(slot) | Place::Ws(slot) | Place::WsOnly(slot) => {
+        Place::Process(slot)
+        | Place::Server(slot)
+        | Place::Http(slot)
+        | Place::Jsonp(slot)
+        | Place::Ws(slot)
+        | Place::WsOnly(slot) => {
             let mut slot = slot(settings);
             slot.parse(&given.text).map_err(|_| refused(slot.accepted()))
         }

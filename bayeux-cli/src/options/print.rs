@@ -15,6 +15,7 @@ impl Loaded {
                 Place::Process(slot)
                 | Place::Server(slot)
                 | Place::Http(slot)
+                | Place::Jsonp(slot)
                 | Place::Ws(slot)
                 | Place::WsOnly(slot) => {
                     let name = format!("{}{}", spec.place.usual_prefix(), spec.name);
@@ -34,6 +35,11 @@ impl Loaded {
                     } else {
                         line(&mut out, &format!("ws.{}", spec.name), &ws.0, &ws.1);
                         line(&mut out, &format!("long-polling.{}", spec.name), &polling.0, &polling.1);
+                    }
+                    let jsonp = slot(&mut settings.config.callback_polling).to_string();
+                    let origin = self.origin(spec.name, &["", "long-polling.", "long-polling.jsonp."]);
+                    if jsonp != polling.0 && origin != Origin::Default {
+                        line(&mut out, &format!("long-polling.jsonp.{}", spec.name), &jsonp, &origin);
                     }
                 }
             }

@@ -135,7 +135,9 @@ impl Slot<'_> {
             }
             Self::List(_) => "texts, separated by commas".into(),
             Self::Paths(_) => "paths such as /cometd, separated by commas".into(),
-            Self::Transports(_) => "names of transports, separated by commas: websocket, long-polling".into(),
+            Self::Transports(_) => {
+                "names of transports, separated by commas: websocket, long-polling, callback-polling".into()
+            }
             Self::Overflow(_) => "one of remove-session, drop-newest, drop-oldest".into(),
         }
     }

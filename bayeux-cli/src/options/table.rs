@@ -27,6 +27,8 @@ pub(super) enum Place {
     Transport(fn(&mut TransportOptions) -> Slot<'_>),
     /// One value for the HTTP transports (section 13.3).
     Http(fn(&mut Settings) -> Slot<'_>),
+    /// One value for callback-polling.
+    Jsonp(fn(&mut Settings) -> Slot<'_>),
     /// One value for WebSocket (section 13.4); its full name has the prefix `ws.`.
     Ws(fn(&mut Settings) -> Slot<'_>),
     /// One value for WebSocket whose plain name means something else.
@@ -42,6 +44,7 @@ impl Place {
             Self::Server(_) | Self::Process(_) => &[""],
             Self::Transport(_) => &["", "ws.", "long-polling.", "long-polling.json.", "long-polling.jsonp."],
             Self::Http(_) => &["", "long-polling.", "long-polling.json."],
+            Self::Jsonp(_) => &["", "long-polling.", "long-polling.jsonp."],
             Self::Ws(_) => &["", "ws."],
             Self::WsOnly(_) => &["ws."],
         }
@@ -51,7 +54,7 @@ impl Place {
     pub(super) fn usual_prefix(self) -> &'static str {
         match self {
             Self::Ws(_) | Self::WsOnly(_) => "ws.",
-            Self::Server(_) | Self::Process(_) | Self::Transport(_) | Self::Http(_) => "",
+            Self::Server(_) | Self::Process(_) | Self::Transport(_) | Self::Http(_) | Self::Jsonp(_) => "",
         }
     }
 
@@ -61,7 +64,7 @@ impl Place {
             Self::Process(_) => "Process",
             Self::Server(_) => "Protocol",
             Self::Transport(_) => "Every transport (also as --ws-..., --long-polling-...)",
-            Self::Http(_) => "Long-polling (also as --long-polling-...)",
+            Self::Http(_) | Self::Jsonp(_) => "Long-polling (also as --long-polling-...)",
             Self::Ws(_) | Self::WsOnly(_) => "WebSocket",
         }
     }
@@ -81,6 +84,10 @@ const fn transport(name: &'static str, place: fn(&mut TransportOptions) -> Slot<
 
 const fn http(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'static str) -> Spec {
     Spec { name, place: Place::Http(place), doc }
+}
+
+const fn jsonp(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'static str) -> Spec {
+    Spec { name, place: Place::Jsonp(place), doc }
 }
 
 const fn ws_only(name: &'static str, place: fn(&mut Settings) -> Slot<'_>, doc: &'static str) -> Spec {
@@ -115,6 +122,7 @@ pub(super) static TABLE: &[Spec] = &[
     process("http2MaxStreams", |s| Slot::Streams(&mut s.listener.http2_streams_max), "Streams open at once on one HTTP/2 connection"),
 
     server("allowedTransports", |s| Slot::Transports(&mut s.config.allowed_transports), "Transports that may be used, in order of preference"),
+    server("callbackPolling", |s| Slot::Flag(&mut s.callback_polling), "Serve callback-polling (JSONP) too: any site's pages may then use the server"),
     server("broadcastToPublisher", |s| Slot::Flag(&mut s.config.broadcast_to_publisher), "Publishers receive their own messages"),
     server("sweepPeriod", |s| Slot::Time { value: &mut s.config.sweep_period, negative: Negative::Default(Duration::from_millis(997)) }, "An unused channel is removed after three of these"),
     server("validateMessageFields", |s| Slot::Flag(&mut s.config.validate_message_fields), "Check the characters of channels and message ids"),
@@ -163,6 +171,8 @@ pub(super) static TABLE: &[Spec] = &[
     http("duplicateMetaConnectHttpResponseCode", |s| Slot::ErrorStatus(&mut s.http.duplicate_meta_connect_http_response_code), "HTTP status of a /meta/connect that a newer one replaced"),
     http("allowOrigin", |s| Slot::List(&mut s.allow_origins), "Origins whose pages may use long-polling, apart from the server's own; * for any"),
     http("bodyTimeout", |s| time(&mut s.http.body_timeout), "How long a request's body may take to arrive"),
+    jsonp("callbackParameter", |s| Slot::Text(&mut s.http.callback_parameter), "The query parameter that names the function to call, of callback-polling"),
+    jsonp("callbackParameterMaxLength", |s| Slot::Count(&mut s.http.callback_parameter_max_length), "The longest name of such a function"),
 
     ws("cometdURLMapping", |s| Slot::Paths(&mut s.ws_paths), "Further paths of the endpoint, as in CometD's configurations"),
     ws("protocol", |s| Slot::TextOrOff(&mut s.ws.protocol), "The subprotocol that upgrades must offer; unset: whatever is offered first"),
@@ -206,8 +216,6 @@ pub(super) static RETIRED: &[Retired] = &[
     ignored("sweepThreads", JAVA),
     ignored("schedulerThreads", JAVA),
     ignored("executorMaxThreads", JAVA),
-    ignored("callbackParameter", "callback-polling is not served"),
-    ignored("callbackParameterMaxLength", "callback-polling is not served"),
     ignored("enableExtension.", "no WebSocket extension is negotiated"),
 ];
 

@@ -165,11 +165,21 @@ fn a_websocket_must_outlive_its_connects() {
 }
 
 #[test]
-fn transports_that_are_not_served_are_left_out() {
-    let loaded = load_from("", &[], &["--allowed-transports", "websocket,callback-polling"]).expect("one is served");
-    assert_eq!(loaded.settings.config.allowed_transports, [Transport::WebSocket]);
-    assert_eq!(loaded.warnings.len(), 1);
-    assert!(load_from("", &[], &["--allowed-transports", "callback-polling"]).is_err());
+fn callback_polling_is_served_where_it_is_asked_for() {
+    // Z-13.
+    assert!(!settings("", &[], &[]).config.allowed_transports.contains(&Transport::CallbackPolling));
+    let asked = settings("", &[], &["--callback-polling"]).config;
+    assert_eq!(
+        asked.allowed_transports,
+        [Transport::WebSocket, Transport::LongPolling, Transport::CallbackPolling],
+        "the last resort"
+    );
+    assert!(asked.callback_polling.meta_connect_deliver_only, "O-16");
+    let named = settings("", &[], &["--callback-polling", "--allowed-transports", "callback-polling"]).config;
+    assert_eq!(named.allowed_transports, [Transport::CallbackPolling]);
+    let renamed = settings("\"long-polling.jsonp.callbackParameter\" = \"callback\"\n", &[], &[]);
+    assert_eq!(renamed.http.callback_parameter, "callback", "O-32");
+    assert!(error("", &[], &["--callback-parameter", ""]).contains("callbackParameter"));
 }
 
 #[test]
@@ -181,7 +191,17 @@ fn a_negative_sweep_period_selects_the_default() {
 
 #[test]
 fn what_print_config_prints_can_be_read_back() {
-    let flags = ["--ws-timeout", "10s", "--queue-overflow", "drop-oldest", "--allow-origin", "*", "--no-demo"];
+    let flags = [
+        "--ws-timeout",
+        "10s",
+        "--long-polling-jsonp-timeout",
+        "5s",
+        "--queue-overflow",
+        "drop-oldest",
+        "--allow-origin",
+        "*",
+        "--no-demo",
+    ];
     let first = load_from("maxQueue = 5\n", &[("BAYEUX_LOG_LEVEL", "info,bayeux_http=debug")], &flags).expect("valid");
     assert_eq!(first.settings.config.long_polling.overflow, Overflow::DropOldest);
     let printed = first.print();

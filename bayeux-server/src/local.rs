@@ -1,0 +1,710 @@
+//! Local sessions: clients inside the server's own process (section 21.6).
+//!
+//! # Theory of operation
+//!
+//! A local session is a connection like any other, of a transport that needs no sockets: its messages pass through the
+//! same pipeline as everybody's, policy and listeners included. While it is handshaken, a task drives its link. What
+//! arrives is sorted there: replies and results of calls wake those who wait for them, messages go on to a second task
+//! that calls listeners one message after the other, so that a listener may wait, and publish, without holding up the
+//! replies that it waits for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bayeux_core::{ClientId, Command, LinkFacts, Transport};
+use bayeux_proto::{
+    Batch, ByteString, ChannelName, ChannelPattern, Limits, Message, MessageId, Outgoing, RawJson, decode, encode, meta,
+};
+use serde::de::DeserializeOwned;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::channel::pattern;
+use crate::context::Origin;
+use crate::data::IntoData;
+use crate::error::{DataError, SendError};
+use crate::hooks::caught;
+use crate::link::{Link, LinkEvent};
+use crate::policy::Boxed;
+use crate::server::Server;
+use crate::session::Session;
+
+/// A session of this process, with the interface of a client: it handshakes, subscribes, publishes and calls like any
+/// other, and is asked by policies like any other. It never expires, and its queue has no limit: what it is sent, it
+/// takes at once.
+///
+/// Cheap to clone; all clones are the same client. When the last one is dropped, its session is removed. A listener that
+/// holds a clone keeps it: then [`LocalSession::disconnect`] ends it.
+///
+/// Made by [`Server::local_session`].
+///
+/// ```
+/// # use bayeux_server::{Config, Server};
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = Server::builder(Config::default()).build()?;
+/// let robot = server.local_session("robot");
+/// robot.handshake().await?;
+/// let (heard, mut hear) = tokio::sync::mpsc::unbounded_channel();
+/// robot.subscribe("/chat/*", move |message| {
+///     let _ = heard.send(message.data::<String>());
+///     async {}
+/// }).await?;
+/// server.publish("/chat/rust", "hello").await?;
+/// assert_eq!(hear.recv().await.unwrap()?, "hello");
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct LocalSession(Arc<Handle>);
+
+/// What all clones share. Its end is the session's.
+struct Handle {
+    server: Server,
+    hint: ByteString,
+    shared: Arc<Shared>,
+}
+
+/// What the tasks share with it.
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    ids: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    online: Option<Online>,
+    /// Those who wait for the reply to their message.
+    replies: HashMap<ByteString, oneshot::Sender<Message>>,
+    /// Those who wait for the result of their call.
+    calls: HashMap<ByteString, oneshot::Sender<Message>>,
+    listeners: HashMap<ByteString, Vec<Heard>>,
+    extensions: Vec<Arc<dyn LocalExtension>>,
+}
+
+/// A session that was handshaken, and the way to its task.
+struct Online {
+    id: ClientId,
+    send: mpsc::Sender<Batch>,
+}
+
+#[derive(Clone)]
+struct Heard {
+    id: u64,
+    listener: LocalListener,
+    /// Whether it came with a subscription, which ends with the session.
+    subscribed: bool,
+}
+
+type LocalListener = Arc<dyn Fn(LocalMessage) -> Boxed<'static, ()> + Send + Sync>;
+
+/// A message that a [`LocalSession`] received.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct LocalMessage {
+    /// Its channel.
+    pub channel: ChannelName,
+    /// The message.
+    pub message: Arc<Message>,
+}
+
+impl LocalMessage {
+    /// The message's `data`; `null` where it has none.
+    pub fn raw(&self) -> RawJson {
+        self.message.data.clone().unwrap_or_else(RawJson::null)
+    }
+
+    /// Reads the message's `data` into a type.
+    ///
+    /// # Errors
+    /// [`DataError`] where it does not have the shape of `T`.
+    pub fn data<T: DeserializeOwned>(&self) -> Result<T, DataError> {
+        Ok(self.raw().to()?)
+    }
+}
+
+/// Sees the messages of one [`LocalSession`] on its side of the wire, and may change or stop them: incoming ones in the
+/// order of registration, outgoing ones in reverse order (rule CL-50).
+pub trait LocalExtension: Send + Sync + 'static {
+    /// A message was received. `false` drops it.
+    fn incoming(&self, message: &mut Message) -> bool {
+        let _ = message;
+        true
+    }
+
+    /// A message is to be sent. `false` drops it; whoever sent it is told [`LocalError::Deleted`].
+    fn outgoing(&self, message: &mut Message) -> bool {
+        let _ = message;
+        true
+    }
+}
+
+/// Why something that a [`LocalSession`] wanted failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalError {
+    /// It has no session: it did not handshake yet, or the session was disconnected or removed.
+    #[error("there is no session")]
+    NoSession,
+    /// It has a session already.
+    #[error("the session is there already")]
+    Handshaken,
+    /// The server refused, with this error.
+    #[error("refused: {0}")]
+    Refused(ByteString),
+    /// The `ext` of a handshake is no object.
+    #[error("ext must be an object")]
+    Ext,
+    /// An extension of the local session stopped the message.
+    #[error("an extension deleted the message")]
+    Deleted,
+    /// The call was not answered in time (rule R-8).
+    #[error("no answer in time")]
+    Timeout,
+    /// The call failed, with this result (rule R-4).
+    #[error("the call failed: {}", .0.as_str())]
+    Failed(RawJson),
+    /// What was to be sent cannot be sent.
+    #[error(transparent)]
+    Send(#[from] SendError),
+}
+
+impl From<DataError> for LocalError {
+    fn from(error: DataError) -> Self {
+        Self::Send(error.into())
+    }
+}
+
+/// A listener of a [`LocalSession`], to be removed again. Dropping it changes nothing.
+#[must_use = "or let go of it: the listener stays"]
+pub struct LocalRegistration {
+    session: LocalSession,
+    channel: ByteString,
+    id: u64,
+}
+
+impl LocalRegistration {
+    /// Takes the listener out. With the last one that subscribed to a channel, the subscription ends too.
+    ///
+    /// # Errors
+    /// [`LocalError`] where the server refuses that.
+    pub async fn remove(self) -> Result<(), LocalError> {
+        let last = {
+            let mut state = self.session.0.shared.lock();
+            let Some(heard) = state.listeners.get_mut(&self.channel) else { return Ok(()) };
+            let was = heard.iter().any(|heard| heard.id == self.id && heard.subscribed);
+            heard.retain(|heard| heard.id != self.id);
+            let last = was && !heard.iter().any(|heard| heard.subscribed);
+            if heard.is_empty() {
+                state.listeners.remove(&self.channel);
+            }
+            last
+        };
+        if !last || !self.session.is_handshaken() {
+            return Ok(());
+        }
+        let mut message = Message::new(meta::UNSUBSCRIBE);
+        message.subscription = Some(RawJson::from_text(&self.channel));
+        self.session.exchange(message).await.map(drop)
+    }
+}
+
+impl Server {
+    /// A client inside this process. `hint` stands in front of its session's id: up to 64 letters, digits and hyphens
+    /// of it (rule A-62).
+    pub fn local_session(&self, hint: &str) -> LocalSession {
+        LocalSession(Arc::new(Handle { server: self.clone(), hint: hint.into(), shared: Arc::default() }))
+    }
+}
+
+/// # Its session
+impl LocalSession {
+    /// Handshakes, and yields the session. After the end of that session, whatever ended it, handshaking anew gives a
+    /// new one; subscriptions are gone then, listeners without subscription stay.
+    ///
+    /// # Errors
+    /// [`LocalError::Refused`] where the policy refuses; [`LocalError::Handshaken`] where there is a session.
+    pub async fn handshake(&self) -> Result<Session, LocalError> {
+        self.handshake_with(None).await
+    }
+
+    /// As [`LocalSession::handshake`], with `ext` of the handshake message, such as credentials.
+    ///
+    /// # Errors
+    /// As [`LocalSession::handshake`]; [`LocalError::Ext`].
+    pub async fn handshake_with(&self, ext: Option<RawJson>) -> Result<Session, LocalError> {
+        if self.is_handshaken() {
+            return Err(LocalError::Handshaken);
+        }
+        if ext.as_ref().is_some_and(|ext| !ext.as_str().starts_with('{')) {
+            return Err(LocalError::Ext);
+        }
+        let Handle { server, hint, shared } = &*self.0;
+        shared.go_offline(None);
+        let mut message = Message::new(meta::HANDSHAKE);
+        message.client_id = Some(hint.clone());
+        message.ext = ext;
+        let facts = LinkFacts { transport: Transport::Local, http2: false, browser: None };
+        let mut link = server.connect(facts, Origin::default());
+        let reply = first_reply(&mut link, shared, message).await?;
+        let id = reply.client_id.as_deref().and_then(|id| server.session(id));
+        let session = id.ok_or(LocalError::NoSession)?;
+        let (send, messages) = mpsc::channel(WAITING_MAX);
+        shared.lock().online = Some(Online { id: session.id().clone(), send });
+        server.inner().runtime.spawn(drive(link, Arc::clone(shared), messages, session.id().clone()));
+        // Its only connect: it says that the client is there, once and for all (rule A-61).
+        let mut connect = Message::new(meta::CONNECT);
+        connect.connection_type = Some(RawJson::from_text(Transport::Local.as_str()));
+        connect.advice = Some(RawJson::from_serialize(&NoWaiting { timeout: 0 }).map_err(DataError::from)?);
+        self.exchange(connect).await?;
+        Ok(session)
+    }
+
+    /// The session, while it lives.
+    pub fn session(&self) -> Option<Session> {
+        let id = self.0.shared.lock().online.as_ref().map(|online| online.id.clone())?;
+        self.0.server.session(id.as_str())
+    }
+
+    /// Whether it has a session.
+    pub fn is_handshaken(&self) -> bool {
+        self.session().is_some()
+    }
+
+    /// Ends the session. Does nothing where there is none.
+    ///
+    /// # Errors
+    /// [`LocalError::Deleted`]
+    pub async fn disconnect(&self) -> Result<(), LocalError> {
+        match self.exchange(Message::new(meta::DISCONNECT)).await {
+            Ok(_) | Err(LocalError::NoSession | LocalError::Refused(_)) => {}
+            Err(error) => return Err(error),
+        }
+        self.0.shared.go_offline(None);
+        Ok(())
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.0.server
+    }
+}
+
+/// # Messages
+impl LocalSession {
+    /// Publishes, and waits for the reply, and so for all who decide on the message.
+    ///
+    /// # Errors
+    /// [`LocalError::Refused`] where the server refuses; [`LocalError::Send`] where this cannot be sent.
+    pub async fn publish(&self, channel: &str, data: impl IntoData) -> Result<(), LocalError> {
+        let message = self.publish_message(channel, data)?;
+        self.exchange(message).await.map(drop)
+    }
+
+    /// Publishes several messages in one envelope, and waits for all replies.
+    ///
+    /// # Errors
+    /// That of the first message which failed; the others were sent all the same.
+    pub async fn batch(&self, fill: impl FnOnce(&mut LocalBatch<'_>)) -> Result<(), LocalError> {
+        let mut batch = LocalBatch { session: self, messages: Vec::new(), error: None };
+        fill(&mut batch);
+        let LocalBatch { messages, error, .. } = batch;
+        if let Some(error) = error {
+            return Err(error);
+        }
+        let mut failed = None;
+        for reply in self.exchange_all(messages).await? {
+            let replied = reply.await;
+            failed = failed.or_else(|| replied.and_then(successful).err());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    /// Subscribes to a channel or pattern, and calls `listener` with each message that comes through it, one after the
+    /// other. Several listeners of one channel share a subscription.
+    ///
+    /// # Errors
+    /// [`LocalError::Refused`] where the server refuses.
+    pub async fn subscribe<F, R>(&self, channel: &str, listener: F) -> Result<LocalRegistration, LocalError>
+    where
+        F: Fn(LocalMessage) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let name = self.pattern(channel)?;
+        let registration = self.listen(&name, true, Arc::new(move |message| Box::pin(listener(message))));
+        let mut message = Message::new(meta::SUBSCRIBE);
+        message.subscription = Some(RawJson::from_text(name.as_str()));
+        let first = {
+            let state = self.0.shared.lock();
+            let heard = state.listeners.get(name.text()).into_iter().flatten();
+            heard.filter(|heard| heard.subscribed).count() == 1
+        };
+        if first && let Err(error) = self.exchange(message).await {
+            self.0.shared.forget_listener(&registration);
+            return Err(error);
+        }
+        Ok(registration)
+    }
+
+    /// Calls `listener` with each message on a channel or pattern, whatever brought it here: a subscription, a delivery
+    /// to this session, or the server's answer on a meta channel.
+    ///
+    /// # Errors
+    /// [`LocalError::Send`] where `channel` is no channel.
+    pub fn add_listener<F, R>(&self, channel: &str, listener: F) -> Result<LocalRegistration, LocalError>
+    where
+        F: Fn(LocalMessage) -> R + Send + Sync + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let name = self.pattern(channel)?;
+        Ok(self.listen(&name, false, Arc::new(move |message| Box::pin(listener(message)))))
+    }
+
+    /// Calls a remote procedure of this server, and waits for its result for `timeout` at most (section R).
+    ///
+    /// # Errors
+    /// [`LocalError::Failed`] with what a failed call yields; [`LocalError::Timeout`]; [`LocalError::Refused`].
+    pub async fn call<T: DeserializeOwned>(
+        &self,
+        target: &str,
+        data: impl IntoData,
+        timeout: Duration,
+    ) -> Result<T, LocalError> {
+        // Rule R-1.
+        let channel = format!("/service/{}", target.trim_start_matches('/'));
+        let mut message = self.publish_message(&channel, data)?;
+        let id = self.0.shared.next_id();
+        message.id = Some(MessageId::Text(id.clone()));
+        let (answer, answered) = oneshot::channel();
+        // Before the message leaves (rule R-2).
+        self.0.shared.lock().calls.insert(id.clone(), answer);
+        let forget = Forget { shared: &self.0.shared, id };
+        let result = tokio::time::timeout(timeout, async {
+            self.exchange(message).await?;
+            answered.await.map_err(|_| LocalError::NoSession)
+        });
+        let result = result.await.map_err(|_| LocalError::Timeout)??;
+        drop(forget);
+        let data = result.data.clone().unwrap_or_else(RawJson::null);
+        if result.successful() == Some(true) {
+            Ok(data.to().map_err(DataError::from)?)
+        } else {
+            Err(LocalError::Failed(data))
+        }
+    }
+
+    /// Adds an extension, behind those that were added before.
+    pub fn add_extension(&self, extension: impl LocalExtension) {
+        self.0.shared.lock().extensions.push(Arc::new(extension));
+    }
+
+    fn pattern(&self, channel: &str) -> Result<ChannelPattern, SendError> {
+        Ok(pattern(channel, self.0.server.config())?)
+    }
+
+    fn listen(&self, channel: &ChannelPattern, subscribed: bool, listener: LocalListener) -> LocalRegistration {
+        let id = self.0.shared.ids.fetch_add(1, Ordering::Relaxed);
+        let heard = Heard { id, listener, subscribed };
+        self.0.shared.lock().listeners.entry(channel.text().clone()).or_default().push(heard);
+        LocalRegistration { session: self.clone(), channel: channel.text().clone(), id }
+    }
+
+    fn publish_message(&self, channel: &str, data: impl IntoData) -> Result<Message, LocalError> {
+        let channel = self.0.server.channel_name(channel)?;
+        let mut message = Message::new(channel.text().clone());
+        message.data = Some(data.into_data()?);
+        Ok(message)
+    }
+
+    /// Sends a message and waits for its reply, which must be a success.
+    async fn exchange(&self, message: Message) -> Result<Message, LocalError> {
+        let replies = self.exchange_all(vec![message]).await?;
+        let reply = replies.into_iter().next().ok_or(LocalError::Deleted)?;
+        successful(reply.await?)
+    }
+
+    /// Sends an envelope. Yields the replies to come, in the order of the messages.
+    async fn exchange_all(
+        &self,
+        messages: Vec<Message>,
+    ) -> Result<Vec<impl Future<Output = Result<Message, LocalError>> + use<>>, LocalError> {
+        let shared = &self.0.shared;
+        let mut batch = Batch::default();
+        let mut replies = Vec::with_capacity(messages.len());
+        let (client_id, send, extensions) = {
+            let state = shared.lock();
+            let Some(Online { id, send }) = &state.online else { return Err(LocalError::NoSession) };
+            (ByteString::from(id.as_str()), send.clone(), state.extensions.clone())
+        };
+        for mut message in messages {
+            let id = match &message.id {
+                Some(MessageId::Text(id)) => id.clone(),
+                Some(_) | None => shared.next_id(),
+            };
+            message.id = Some(MessageId::Text(id.clone()));
+            message.client_id = Some(client_id.clone());
+            let (reply, replied) = oneshot::channel();
+            if extensions.iter().rev().all(|extension| extension.outgoing(&mut message)) {
+                // Whatever extensions did to it (rule CL-50).
+                message.id = Some(MessageId::Text(id.clone()));
+                batch.bytes += message.data.as_ref().map_or(0, |data| data.as_str().len());
+                batch.messages.push(message);
+                shared.lock().replies.insert(id, reply);
+                replies.push((replied, LocalError::NoSession));
+            } else {
+                replies.push((replied, LocalError::Deleted));
+            }
+        }
+        if !batch.messages.is_empty() {
+            send.send(batch).await.map_err(|_| LocalError::NoSession)?;
+        }
+        Ok(replies.into_iter().map(|(reply, error)| async { reply.await.map_err(|_| error) }).collect())
+    }
+}
+
+/// Messages that leave together: see [`LocalSession::batch`].
+#[derive(Debug)]
+pub struct LocalBatch<'a> {
+    session: &'a LocalSession,
+    messages: Vec<Message>,
+    error: Option<LocalError>,
+}
+
+impl LocalBatch<'_> {
+    /// Adds a publish. What cannot be sent fails the whole batch, before anything is sent.
+    pub fn publish(&mut self, channel: &str, data: impl IntoData) -> &mut Self {
+        match self.session.publish_message(channel, data) {
+            Ok(message) => self.messages.push(message),
+            Err(error) => self.error = self.error.take().or(Some(error)),
+        }
+        self
+    }
+}
+
+/// The advice of a connect that is not to be held.
+#[derive(serde::Serialize)]
+struct NoWaiting {
+    timeout: u32,
+}
+
+/// Envelopes that may wait for the engine to take them.
+const WAITING_MAX: usize = 64;
+
+fn successful(reply: Message) -> Result<Message, LocalError> {
+    if reply.successful() == Some(true) {
+        return Ok(reply);
+    }
+    Err(LocalError::Refused(reply.error().unwrap_or_else(|| ByteString::from_static("402::session_unknown"))))
+}
+
+/// Takes a call out of those that are waited for, however it ended.
+struct Forget<'a> {
+    shared: &'a Shared,
+    id: ByteString,
+}
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.lock();
+        state.calls.remove(&self.id);
+        state.replies.remove(&self.id);
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here is left half done.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_id(&self) -> ByteString {
+        self.ids.fetch_add(1, Ordering::Relaxed).to_string().into()
+    }
+
+    fn forget_listener(&self, registration: &LocalRegistration) {
+        let mut state = self.lock();
+        if let Some(heard) = state.listeners.get_mut(&registration.channel) {
+            heard.retain(|heard| heard.id != registration.id);
+        }
+    }
+
+    /// The session is over: nobody who waits for it is answered any more. `which`: only where it is that one.
+    fn go_offline(&self, which: Option<&ClientId>) {
+        let mut state = self.lock();
+        if which.is_some() && state.online.as_ref().map(|online| &online.id) != which {
+            return;
+        }
+        state.online = None;
+        state.replies.clear();
+        state.calls.clear();
+        state.listeners.retain(|_, heard| {
+            heard.retain(|heard| !heard.subscribed);
+            !heard.is_empty()
+        });
+    }
+
+    /// Hands a message to whoever waits for it. What is left is for listeners.
+    fn sort(&self, outgoing: Outgoing) -> Option<Message> {
+        let reply = matches!(outgoing, Outgoing::Reply(_));
+        let mut message = received(outgoing)?;
+        let extensions = self.lock().extensions.clone();
+        if !extensions.iter().all(|extension| extension.incoming(&mut message)) {
+            return None;
+        }
+        let mut state = self.lock();
+        let id = match &message.id {
+            Some(MessageId::Text(id)) => Some(id.clone()),
+            Some(_) | None => None,
+        };
+        if !reply {
+            // Listeners do not hear of the results of calls (rule R-7).
+            if let Some(call) = id.and_then(|id| state.calls.remove(&id)) {
+                let _ = call.send(message);
+                return None;
+            }
+            return Some(message);
+        }
+        let is_meta = message.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
+        let waiting = id.and_then(|id| state.replies.remove(&id));
+        drop(state);
+        // Listeners hear of the server's answers on meta channels.
+        let heard = is_meta.then(|| message.clone());
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(message);
+        }
+        heard
+    }
+
+    /// Calls the listeners of a message, one after the other.
+    async fn hear(&self, message: Message) {
+        let limits = bayeux_proto::ChannelLimits::default();
+        let Some(channel) = message.channel.as_ref().and_then(|channel| ChannelName::parse(channel, &limits).ok())
+        else {
+            return;
+        };
+        let mut listeners = Vec::new();
+        {
+            let state = self.lock();
+            let mut ids = channel.as_pattern().ids();
+            while let Some(id) = ids.next() {
+                listeners.extend(state.listeners.get(id).into_iter().flatten().map(|h| Arc::clone(&h.listener)));
+            }
+        }
+        let message = Arc::new(message);
+        for listener in listeners {
+            let message = LocalMessage { channel: channel.clone(), message: Arc::clone(&message) };
+            if caught(async { listener(message).await }).await.is_none() {
+                tracing::error!(channel = channel.as_str(), "a listener of a local session panicked");
+            }
+        }
+    }
+}
+
+/// A message as a client receives it.
+fn received(outgoing: Outgoing) -> Option<Message> {
+    let text = match &outgoing {
+        Outgoing::Event(event) => event.as_array().clone(),
+        Outgoing::Reply(_) => encode(&[outgoing]),
+    };
+    // The server's own messages, of whatever depth and size its applications make them.
+    let mut limits = Limits::default();
+    (limits.bytes_max, limits.fields_max, limits.depth_max) = (usize::MAX, usize::MAX, DEPTH_MAX);
+    match decode(text, &limits) {
+        Ok(batch) => batch.messages.into_iter().next(),
+        Err(error) => {
+            tracing::error!(%error, "a message for a local session cannot be read");
+            None
+        }
+    }
+}
+
+/// Deeper than what any application's data may be, and the message around it.
+const DEPTH_MAX: usize = 600;
+
+/// Sends the handshake, and waits for its reply.
+async fn first_reply(link: &mut Link, shared: &Shared, mut message: Message) -> Result<Message, LocalError> {
+    let extensions = shared.lock().extensions.clone();
+    if !extensions.iter().rev().all(|extension| extension.outgoing(&mut message)) {
+        return Err(LocalError::Deleted);
+    }
+    link.receive(Batch { messages: vec![message], bytes: 0 }).await;
+    let mut messages = Vec::new();
+    loop {
+        match link.event(&mut messages).await {
+            LinkEvent::Write => {
+                // It is the first: nothing is pushed before a message of the session came.
+                let reply = messages.drain(..).find_map(received);
+                link.written();
+                let mut reply = reply.ok_or(LocalError::Deleted)?;
+                if !extensions.iter().all(|extension| extension.incoming(&mut reply)) {
+                    return Err(LocalError::Deleted);
+                }
+                return successful(reply);
+            }
+            LinkEvent::Close(_) => return Err(LocalError::NoSession),
+            LinkEvent::Resume => {}
+        }
+    }
+}
+
+/// Drives the link of a session to its end.
+async fn drive(mut link: Link, shared: Arc<Shared>, mut envelopes: mpsc::Receiver<Batch>, id: ClientId) {
+    // Without a bound, as its queue in the server has none (rule A-61).
+    let (hear, mut heard) = mpsc::unbounded_channel();
+    let hearing = Arc::clone(&shared);
+    tokio::spawn(async move {
+        while let Some(message) = heard.recv().await {
+            hearing.hear(message).await;
+        }
+    });
+    let mut messages = Vec::new();
+    loop {
+        tokio::select! {
+            envelope = envelopes.recv(), if link.wants_input() => match envelope {
+                Some(batch) => link.receive(batch).await,
+                None => break,
+            },
+            event = link.event(&mut messages) => match event {
+                LinkEvent::Write => {
+                    let mut over = false;
+                    for outgoing in messages.drain(..) {
+                        let Some(message) = shared.sort(outgoing) else { continue };
+                        over |= message.channel.as_deref() == Some(meta::DISCONNECT);
+                        let _ = hear.send(message);
+                    }
+                    link.written();
+                    if over {
+                        break;
+                    }
+                }
+                LinkEvent::Close(_) => break,
+                LinkEvent::Resume => {}
+            },
+        }
+    }
+    shared.go_offline(Some(&id));
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        let online = self.shared.lock().online.take();
+        if let Some(Online { id, .. }) = online {
+            // Nobody speaks for it any more, and by itself it would never expire.
+            let _ = self.server.command(id.shard(), Command::Remove { session: id });
+        }
+    }
+}
+
+impl fmt::Debug for LocalSession {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalSession").field("hint", &self.0.hint).field("session", &self.session()).finish()
+    }
+}
+
+impl fmt::Debug for LocalRegistration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalRegistration").field("channel", &self.channel).finish_non_exhaustive()
+    }
+}
