@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use bayeux_http::filter::{NoMarkup, NoScripts};
 use bayeux_http::{CallbackPolling, LongPolling};
 use bayeux_server::{BuildError, Endpoint, Listener, Server, ServerBuilder};
 use bayeux_ws::WebSocket;
@@ -11,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::chat::Chat;
-use crate::options::{OptionError, Settings};
+use crate::options::{Filter, FilterPreset, OptionError, Settings};
 use crate::pages::Pages;
 use crate::site::Site;
 
@@ -100,6 +101,12 @@ pub async fn start(
     }
     let chat = settings.demo.then(Chat::default);
     let mut builder = Server::builder(settings.config.clone()).limits(settings.limits);
+    for Filter { channel, preset } in &settings.filters {
+        builder = match preset {
+            FilterPreset::NoMarkup => builder.filter(channel.as_str(), NoMarkup),
+            FilterPreset::NoScripts => builder.filter(channel.as_str(), NoScripts),
+        };
+    }
     if let Some(chat) = &chat {
         builder = chat.services(builder);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Frozen, Lazy, meta};
 
-use crate::event::{ChannelSetting, ChannelSettings};
+use crate::event::{ChannelQueue, ChannelSetting, ChannelSettings};
 use crate::id::ShardId;
 use crate::lane::LaneId;
 use crate::session::SessionKey;
@@ -51,6 +51,7 @@ impl Channel {
             ChannelSetting::BroadcastToPublisher(on) => self.settings.broadcast_to_publisher = on,
             ChannelSetting::Retained(on) => self.settings.retained = on,
             ChannelSetting::Attended(on) => self.settings.attended = on,
+            ChannelSetting::Queue(queue) => self.settings.queue = queue,
         }
         self.forget_unretained();
     }
@@ -71,11 +72,28 @@ pub(crate) struct Channels {
     waiting: HashMap<ByteString, Vec<LaneId>>,
     /// The number of the next subscription.
     subscription: u64,
+    /// Whether any channel was ever given a limit of its own: where not, none is asked for it.
+    has_queues: bool,
 }
 
 impl Channels {
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::new(), by_name: HashMap::new(), waiting: HashMap::new(), subscription: 0 }
+        Self { slab: Slab::new(), by_name: HashMap::new(), waiting: HashMap::new(), subscription: 0, has_queues: false }
+    }
+
+    /// Changes what a channel is set to.
+    pub(crate) fn change(&mut self, key: ChannelKey, change: impl FnOnce(&mut Channel)) {
+        let Some(channel) = self.slab.get_mut(key) else { return };
+        change(channel);
+        self.has_queues |= channel.settings.queue.is_some();
+    }
+
+    /// How many messages of a channel a session's queue may hold.
+    pub(crate) fn queue_of(&self, channel: &str) -> Option<ChannelQueue> {
+        if !self.has_queues {
+            return None;
+        }
+        self.get(self.find(channel)?)?.settings.queue
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -105,6 +123,7 @@ impl Channels {
 
     /// Adds a channel that is not there yet.
     pub(crate) fn insert(&mut self, pattern: &ChannelPattern, settings: ChannelSettings) -> ChannelKey {
+        self.has_queues |= settings.queue.is_some();
         // The name outlives the request that brought it.
         let pattern = pattern.detach();
         let name = pattern.text().clone();

@@ -51,6 +51,54 @@ pub enum Overflow {
     DropNewest,
     /// Drop from the front until the message fits.
     DropOldest,
+    /// Drop older messages on the same channel until the message fits, as if by conflation; where that is not enough,
+    /// as [`Overflow::DropOldest`].
+    KeepLatest,
+}
+
+impl Overflow {
+    /// A word for options, logs and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RemoveSession => "remove-session",
+            Self::DropNewest => "drop-newest",
+            Self::DropOldest => "drop-oldest",
+            Self::KeepLatest => "keep-latest",
+        }
+    }
+
+    /// The policy of that word.
+    pub fn from_word(word: &str) -> Option<Self> {
+        let all = [Self::RemoveSession, Self::DropNewest, Self::DropOldest, Self::KeepLatest];
+        all.into_iter().find(|policy| policy.as_str() == word)
+    }
+}
+
+/// How the `timestamp` of messages is written (rule XS-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampFormat {
+    /// `Tue, 05 Mar 2024 10:00:00 GMT`, as clients of CometD write it.
+    HttpDate,
+    /// `2024-03-05T10:00:00.00Z`, as the protocol's specification has it.
+    Iso8601,
+}
+
+/// When idle sessions are disconnected (section XV).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// Sessions that were idle for longer than this are disconnected with their next connect.
+    pub max_inactivity: Duration,
+    /// What counts as being active.
+    pub policy: ActivityPolicy,
+}
+
+/// What keeps a session from being idle (rule XV-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ActivityPolicy {
+    /// What the client sends, save connects.
+    Client,
+    /// That, and what is delivered to it.
+    ClientServer,
 }
 
 /// Options that each transport has (section 13.2). Field names are those of CometD's options.
@@ -158,6 +206,13 @@ pub struct Config {
     pub timesync: bool,
     /// How far off a client's estimate must be to be answered again. Default: 25 ms (rule XT-3).
     pub timesync_accuracy: Duration,
+    /// Whether and how messages to clients have a `timestamp` (section XS). Default: `None`, likewise.
+    pub timestamp: Option<TimestampFormat>,
+    /// Whether messages that say that their data is binary are checked, and refused where it is not (section XB).
+    /// Default: false, likewise; subscribers are sent the same either way (rule XB-5).
+    pub binary: bool,
+    /// Whether idle sessions are disconnected (section XV). Default: `None`, likewise.
+    pub activity: Option<Activity>,
     /// How long a hook may take to answer before the answer is no. Default: 30 s (ours).
     pub decision_timeout: Duration,
     /// How long a WebSocket stays open after its session was disconnected. Default: 5 s (rule TW-23).
@@ -205,6 +260,9 @@ impl Default for Config {
             acknowledge: false,
             timesync: false,
             timesync_accuracy: Duration::from_millis(25),
+            timestamp: None,
+            binary: false,
+            activity: None,
             decision_timeout: Duration::from_secs(30),
             linger: Duration::from_secs(5),
             max_subscriptions: 10_000,

@@ -64,6 +64,14 @@ pub(crate) struct Pending {
     pub(crate) expiry: Option<Expiry>,
 }
 
+impl Pending {
+    /// Whether it is a connect reply that a client takes notice of, so that it brings along what there is to acknowledge
+    /// (rules XA-4, XA-6).
+    pub(crate) fn closes_batch(&self) -> bool {
+        self.kind == ReplyKind::Connect && self.reply.successful
+    }
+}
+
 /// What a reply's way out depends on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ReplyKind {

@@ -15,20 +15,31 @@
 //!
 //! Whatever takes events leaves a session with its lazy timer off if its queue is empty.
 
-use bayeux_proto::{Frozen, Lazy};
+use bayeux_proto::{ByteString, Frozen, Lazy};
 
-use crate::config::TransportOptions;
+use crate::config::{Config, Overflow};
 use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::engine::Engine;
-use crate::event::{CloseReason, Notice, Points};
-use crate::session::{Offered, Session, SessionKey};
+use crate::event::{ChannelQueue, CloseReason, Edit, Hooks, Notice, Points, RemovalReason};
+use crate::id::ClientId;
+use crate::queue::{Offered, QueueView};
+use crate::session::{Session, SessionKey};
 
 /// What became of an event that was queued, or was not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Enqueued {
     pub(crate) wake: Wake,
-    /// Events that the queue's overflow rule dropped.
-    pub(crate) dropped: usize,
+    /// What a policy did, since the queue was full.
+    pub(crate) overflowed: Option<Box<Overflowed>>,
+}
+
+/// A full queue, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Overflowed {
+    channel: ByteString,
+    policy: Overflow,
+    /// Events that were dropped.
+    dropped: usize,
 }
 
 /// What a session is to do about an event.
@@ -45,31 +56,98 @@ pub(crate) enum Wake {
 }
 
 impl Enqueued {
+    const NOTHING: Self = Self { wake: Wake::None, overflowed: None };
+
     /// Whether there is nothing more to do.
-    pub(crate) fn is_settled(self) -> bool {
-        self.wake == Wake::None && self.dropped == 0
+    pub(crate) fn is_settled(&self) -> bool {
+        self.wake == Wake::None && self.overflowed.is_none()
+    }
+}
+
+/// All that has a say in whether and how an event is queued.
+pub(crate) struct Enqueuing<'a> {
+    pub(crate) hooks: &'a dyn Hooks,
+    /// Read once for all recipients.
+    pub(crate) points: Points,
+    pub(crate) config: &'a Config,
+    /// The limit of the event's channel.
+    pub(crate) channel: Option<ChannelQueue>,
+    pub(crate) sender: Option<&'a ClientId>,
+}
+
+impl Enqueuing<'_> {
+    /// Queues an event for one session (rules ).
+    pub(crate) fn enqueue(&self, session: &mut Session, event: &Frozen) -> Enqueued {
+        let event = if self.points.contains(Points::OUTGOING) {
+            match self.hooks.outgoing(&session.id, self.sender, event) {
+                Edit::Keep => event.clone(),
+                Edit::Replace(other) => other,
+                Edit::Drop => return Enqueued::NOTHING,
+            }
+        } else {
+            event.clone()
+        };
+        let limits = session.queue_limits(self.config.transport(session.transport));
+        let mut overflowed = None;
+        if let Some(own) = self.channel
+            && session.queue.count_of(event.channel()) >= own.messages
+        {
+            let drops_newest = own.overflow == Overflow::DropNewest || own.messages == 0;
+            overflowed = Some(Overflowed { channel: event.channel().clone(), policy: own.overflow, dropped: 1 });
+            if own.overflow == Overflow::RemoveSession || drops_newest {
+                let wake = if own.overflow == Overflow::RemoveSession { Wake::Remove } else { Wake::None };
+                return Enqueued { wake, overflowed: overflowed.map(Box::new) };
+            }
+            session.queue.remove_oldest_of(event.channel());
+        }
+        if self.points.contains(Points::QUEUE_MAXED) && !session.has_room(&event, limits) {
+            let Session { id, queue, .. } = &mut *session;
+            if !self.hooks.queue_maxed(id, self.sender, &mut QueueView::new(queue), &event) {
+                return Enqueued { wake: Wake::None, overflowed: overflowed.map(Box::new) };
+            }
+        }
+        let lazy = event.lazy();
+        let wake = if session.has_room(&event, limits) {
+            session.queue.push_back(event);
+            session.wake_for(lazy)
+        } else {
+            let (channel, policy) = (event.channel().clone(), limits.overflow);
+            let (dropped, wake) = match session.make_room(event, limits) {
+                Offered::Replaced(dropped) => (dropped, session.wake_for(lazy)),
+                Offered::Refused => (1, Wake::None),
+                Offered::Overflow => (session.queue.len() + 1, Wake::Remove),
+            };
+            overflowed = Some(Overflowed { channel, policy, dropped });
+            wake
+        };
+        if self.points.contains(Points::QUEUED) && wake != Wake::Remove {
+            let Session { id, queue, .. } = &mut *session;
+            self.hooks.queued(id, &mut QueueView::new(queue));
+        }
+        Enqueued { wake, overflowed: overflowed.map(Box::new) }
     }
 }
 
 impl Session {
-    /// Appends an event to the queue and says what it asks for (rules ).
-    pub(crate) fn enqueue(&mut self, event: Frozen, options: &TransportOptions) -> Enqueued {
-        let lazy = event.lazy();
-        let dropped = match self.offer(event, options) {
-            Offered::Queued => 0,
-            Offered::Replaced(dropped) => dropped,
-            Offered::Refused => return Enqueued { wake: Wake::None, dropped: 1 },
-            Offered::Overflow => return Enqueued { wake: Wake::Remove, dropped: 0 },
-        };
-        let wake = match lazy {
+    /// What an event that was queued asks for (rule Q-8).
+    fn wake_for(&self, lazy: Lazy) -> Wake {
+        match lazy {
             Lazy::No if self.hold_depth > 0 => Wake::None,
             Lazy::No => {
                 let pushed = self.target.is_some() && !self.flush;
                 if pushed || self.held.is_some() { Wake::Flush } else { Wake::None }
             }
             Lazy::Yes | Lazy::Within(_) => Wake::Lazy(lazy),
-        };
-        Enqueued { wake, dropped }
+        }
+    }
+
+    /// Takes the oldest event to send it. Where it has to be acknowledged, it is kept under the open batch.
+    pub(crate) fn hand_out(&mut self) -> Option<Frozen> {
+        let event = self.queue.pop_front()?;
+        if let Some(sent) = &mut self.unacknowledged {
+            sent.push(event.clone());
+        }
+        Some(event)
     }
 
     /// Bookkeeping after events were taken.
@@ -82,6 +160,36 @@ impl Session {
 }
 
 impl Engine {
+    /// Does what an event that was queued asks for.
+    pub(crate) fn wake(&mut self, key: SessionKey, enqueued: Enqueued) {
+        if let Some(overflowed) = enqueued.overflowed
+            && let Some(session) = self.sessions.get(key)
+        {
+            let Overflowed { channel, policy, dropped } = *overflowed;
+            let session = session.id.clone();
+            self.notice(Notice::Overflowed { session, channel, policy, messages: dropped });
+        }
+        match enqueued.wake {
+            Wake::None => {}
+            Wake::Flush => self.flush(key),
+            Wake::Lazy(lazy) => self.start_lazy(key, lazy),
+            Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
+        }
+    }
+
+    /// Lets hooks edit a queue that is about to be sent.
+    pub(crate) fn before_taking(&mut self, key: Option<SessionKey>) {
+        if !self.hooks.points().contains(Points::DEQUEUE) {
+            return;
+        }
+        let Some(session) = key.and_then(|key| self.sessions.get_mut(key)) else { return };
+        if !session.queue.is_empty() {
+            let Session { id, queue, .. } = &mut *session;
+            self.hooks.dequeue(id, &mut QueueView::new(queue));
+            session.after_taking();
+        }
+    }
+
     // Flushes.
 
     /// Lets the queue leave at the first chance (rule K-13).
@@ -107,7 +215,7 @@ impl Engine {
             Lazy::Within(timeout) => timeout,
             Lazy::Yes | Lazy::No => {
                 let transport = self.config.transport(session.transport);
-                session.settings.times().max_lazy_timeout.unwrap_or(transport.max_lazy_timeout)
+                session.settings.own().max_lazy_timeout.unwrap_or(transport.max_lazy_timeout)
             }
         };
         if delay.is_zero() {

@@ -15,7 +15,8 @@ use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 use crate::config::Transport;
 use crate::connection::{Conn, ConnKey, Out, Pending, ReplyKind};
 use crate::engine::Engine;
-use crate::event::{Budget, CloseReason, Drained, Edit, Output, Points};
+use crate::event::{Budget, CloseReason, Drained, Edit, Notice, Output, Points};
+use crate::ext::TIMESTAMP;
 use crate::id::ConnectionKey;
 use crate::lane::Lane;
 use crate::meta::STOPPING_INTERVAL;
@@ -77,10 +78,12 @@ impl Engine {
             && session.target == Some(key)
         {
             let in_connects_only = session.delivers_in_connects_only(self.config.transport(conn.facts.transport));
+            // With acknowledgements only connect replies take events, each all of them (rule XA-5).
+            let numbered = session.unacknowledged.is_none();
             pending.position = match pending.kind {
-                ReplyKind::Connect => session.queue.tail(),
+                ReplyKind::Connect if numbered => session.queue.tail(),
                 ReplyKind::Other if !in_connects_only => session.queue.tail(),
-                ReplyKind::Other | ReplyKind::Handshake => 0,
+                ReplyKind::Connect | ReplyKind::Other | ReplyKind::Handshake => 0,
             };
         }
         conn.replies.push_back(pending);
@@ -94,6 +97,7 @@ impl Engine {
             last.reply.ends_envelope = true;
         }
         let has_connect = lane.replies.iter().any(|pending| pending.kind == ReplyKind::Connect);
+        let has_success = lane.replies.iter().any(Pending::closes_batch);
         let is_handshake = lane.replies.iter().any(|pending| pending.kind == ReplyKind::Handshake);
         for pending in lane.replies.drain(..) {
             self.queue_reply(key, pending);
@@ -108,8 +112,10 @@ impl Engine {
         }
         let options = self.config.transport(conn.facts.transport);
         // The table of section 14.2. A response to an unknown session takes nothing (rule Q-15).
-        let takes_queue =
-            session.is_some_and(|session| has_connect || !is_handshake && !session.delivers_in_connects_only(options));
+        let takes_queue = session.is_some_and(|session| match &session.unacknowledged {
+            Some(_) => has_success,
+            None => has_connect || !is_handshake && !session.delivers_in_connects_only(options),
+        });
         self.complete(key, takes_queue);
     }
 
@@ -148,6 +154,10 @@ impl Engine {
                 return Drained::Idle;
             }
             self.fix_response(key);
+        }
+        if !http {
+            let session = self.conns.get(key).and_then(|conn| conn.session);
+            self.before_taking(session);
         }
         let begin = out.len();
         let mut share = Share { left: budget, out, begin };
@@ -188,16 +198,16 @@ impl Engine {
         loop {
             let Some(conn) = self.conns.get(key) else { return true };
             let Some(next) = conn.replies.front() else { return true };
-            let (session, position, kind) = (next.session, next.position, next.kind);
+            let (session, position) = (next.session, next.position);
             // A batch is closed as a whole, whatever the share (rule XA-4).
-            let batch = kind == ReplyKind::Connect && self.acknowledges(session);
+            let batch = next.closes_batch() && self.acknowledges(session);
             let room = batch || self.write_events(key, session, position, share) && share.takes(0, true);
             if !room {
                 return false;
             }
             let Some(pending) = self.conns.get_mut(key).and_then(|conn| conn.replies.pop_front()) else { return true };
             if batch {
-                self.take_events(key, session, u64::MAX);
+                self.take_batch(key, session);
                 self.settle_reply(key, pending);
                 if self.write_out(key, share) {
                     continue;
@@ -218,11 +228,14 @@ impl Engine {
             }
             if handshake && let Some(session) = session.filter(|_| self.rides_with_handshake(key)) {
                 // The reply said how many there are, so that none may stay behind.
-                while let Some(event) = self.sessions.get_mut(session).and_then(|session| session.queue.pop_front()) {
-                    share.out.push(Outgoing::Event(event));
-                }
                 if let Some(session) = self.sessions.get_mut(session) {
+                    while let Some(event) = session.hand_out() {
+                        share.out.push(Outgoing::Event(event));
+                    }
                     session.after_taking();
+                    if let Some(sent) = &mut session.unacknowledged {
+                        sent.close_batch();
+                    }
                 }
             }
         }
@@ -288,11 +301,19 @@ impl Engine {
         let (handshakes, others): (Vec<_>, Vec<_>) =
             replies.into_iter().partition(|pending| pending.kind == ReplyKind::Handshake);
         let rides = !handshakes.is_empty() && self.rides_with_handshake(key);
+        if exchange.takes_queue || rides {
+            self.before_taking(session);
+        }
         for pending in handshakes {
             self.settle_reply(key, pending);
         }
-        if exchange.takes_queue || rides {
+        if self.acknowledges(session) && exchange.takes_queue {
+            self.take_batch(key, session);
+        } else if exchange.takes_queue || rides {
             self.take_events(key, session, u64::MAX);
+            if let Some(sent) = session.and_then(|key| self.sessions.get_mut(key)?.unacknowledged.as_mut()) {
+                sent.close_batch();
+            }
         }
         for pending in others {
             self.settle_reply(key, pending);
@@ -311,20 +332,27 @@ impl Engine {
         self.config.transport(transport).allow_message_delivery_during_handshake
     }
 
-    /// Moves the events below `position` to the connection.
+    /// Moves the queued events below `position` to the connection.
     fn take_events(&mut self, key: ConnKey, session: Option<SessionKey>, position: u64) {
         let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
-        if let Some(kept) = &session.unacknowledged {
-            // Everything again that the client may not have (rule XA-5).
-            conn.out.extend(kept.events().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
-            while session.queue.pop_front().is_some() {}
-        }
         while session.queue.head() < position {
-            let Some(event) = session.queue.pop_front() else { break };
+            let Some(event) = session.hand_out() else { break };
             conn.out.push_back(Out { message: Outgoing::Event(event), expiry: None });
         }
         session.after_taking();
+    }
+
+    /// Moves everything to the connection that the client may not have: what was sent and not acknowledged, again, and
+    /// what is queued (rule XA-5).
+    fn take_batch(&mut self, key: ConnKey, session: Option<SessionKey>) {
+        let Some(kept) = session.and_then(|session| self.sessions.get(session)?.unacknowledged.as_ref()) else {
+            return;
+        };
+        if let Some(conn) = self.conns.get_mut(key) {
+            conn.out.extend(kept.events().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+        }
+        self.take_events(key, session, u64::MAX);
     }
 
     /// Finishes a reply and puts it behind what the connection writes already.
@@ -348,6 +376,10 @@ impl Engine {
             handshake.messages = session.queue.len();
         }
         self.extend_reply(key, &mut pending);
+        if let Some(format) = self.config.timestamp {
+            pending.reply.fields.retain(|(key, _)| *key != TIMESTAMP);
+            pending.reply.fields.push(self.timestamps.field(self.wall_time(), format));
+        }
         let session = pending.session.and_then(|key| self.sessions.get(key));
         if self.hooks.points().contains(Points::REPLY)
             && matches!(self.hooks.reply(session.map(|session| &session.id), &mut pending.reply), Edit::Drop)
@@ -366,19 +398,22 @@ impl Engine {
             timesync.p = self.wall_time().as_millis().saturating_sub(timesync.ts);
         }
         let rides = self.rides_with_handshake(key);
-        let Some(kept) = pending
-            .session
-            .and_then(|key| self.sessions.get_mut(key))
-            .and_then(|session| session.unacknowledged.as_deref_mut())
-        else {
-            return;
+        let Some(session) = pending.session.and_then(|key| self.sessions.get_mut(key)) else { return };
+        let Some(sent) = session.unacknowledged.as_deref_mut() else { return };
+        pending.reply.ack = match pending.kind {
+            ReplyKind::Connect => {
+                let (batch, messages) = (sent.close_batch(), sent.len());
+                let session = session.id.clone();
+                if messages > 0 {
+                    self.notice_at(Points::BATCHES, || Notice::BatchSent { session, batch, messages });
+                }
+                Some(AckReply::Batch(batch))
+            }
+            // Closed when its events are taken, behind this reply.
+            ReplyKind::Handshake if rides => Some(AckReply::EnabledFrom(sent.open_batch())),
+            ReplyKind::Handshake => Some(AckReply::Enabled),
+            ReplyKind::Other => None,
         };
-        match pending.kind {
-            ReplyKind::Connect => pending.reply.ack = Some(AckReply::Batch(kept.close_batch())),
-            ReplyKind::Handshake if rides => pending.reply.ack = Some(AckReply::EnabledFrom(kept.close_batch())),
-            ReplyKind::Handshake => pending.reply.ack = Some(AckReply::Enabled),
-            ReplyKind::Other => {}
-        }
     }
 
     /// Takes advice again, so that a setting made while the connect was held reaches the client in this very reply
@@ -402,17 +437,25 @@ impl Engine {
 
     /// Events and a last reply that a session leaves to a connection when it ends.
     pub(crate) fn bequeath(&mut self, from: SessionKey, key: ConnKey, reply: Option<Box<Reply>>) {
-        let Some(conn) = self.conns.get_mut(key) else { return };
-        if !conn.is_http() {
+        let acknowledges = self.acknowledges(Some(from));
+        if !self.conns.get(key).is_some_and(Conn::is_http) {
             // What waits there goes before; its order is final now.
-            for pending in std::mem::take(&mut conn.replies) {
-                if pending.session == Some(from) {
+            for pending in self.conns.get_mut(key).map(|conn| std::mem::take(&mut conn.replies)).unwrap_or_default() {
+                if pending.session == Some(from) && acknowledges && pending.closes_batch() {
+                    self.take_batch(key, pending.session);
+                } else if pending.session == Some(from) {
                     self.take_events(key, pending.session, pending.position);
                 }
                 self.settle_reply(key, pending);
             }
         }
-        self.take_events(key, Some(from), u64::MAX);
+        self.before_taking(Some(from));
+        if acknowledges && reply.is_some() {
+            // The connect said what the client has. Without one, it may well have all that was sent.
+            self.take_batch(key, Some(from));
+        } else {
+            self.take_events(key, Some(from), u64::MAX);
+        }
         if let Some(mut reply) = reply {
             reply.ends_envelope = true;
             let pending = Pending { reply, kind: ReplyKind::Other, position: 0, session: None, expiry: None };
@@ -483,7 +526,7 @@ impl Engine {
     fn give_back(&mut self, session: SessionKey, out: VecDeque<Out>) {
         let Some(session) = self.sessions.get_mut(session) else { return };
         if session.unacknowledged.is_some() {
-            // All of it is kept, and comes again with the next connect (rule XA-8).
+            // All of it counts as sent, and comes again with the next connect (rule XA-8).
             return;
         }
         for out in out.into_iter().rev() {

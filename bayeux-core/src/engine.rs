@@ -2,12 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bayeux_proto::{ByteString, ChannelKind, ChannelPattern, Message, Outgoing};
 
 use crate::browser::Browsers;
 use crate::channel::{ChannelKey, Channels};
-use crate::config::Config;
+use crate::config::{ActivityPolicy, Config};
 use crate::connection::{Conn, ConnKey, Conns};
 use crate::decision::DecisionId;
 use crate::delivery::Enqueued;
@@ -16,6 +17,7 @@ use crate::event::{
     Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason,
     SessionSetting,
 };
+use crate::ext::Timestamps;
 use crate::id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
 use crate::lane::Lanes;
 use crate::session::{Session, SessionKey, Sessions};
@@ -47,6 +49,10 @@ pub struct Engine {
     pub(crate) stamp: u64,
     /// Set by [`Command::Shutdown`].
     pub(crate) stopping: bool,
+    /// The time in words, for messages of one instant.
+    pub(crate) timestamps: Timestamps,
+    /// Whether what is delivered to a session keeps it from being idle (rule XV-1).
+    pub(crate) delivery_is_activity: bool,
     /// Reused by fan-out.
     pub(crate) matched: Vec<ChannelKey>,
     /// Reused by fan-out.
@@ -79,6 +85,8 @@ impl Engine {
     ) -> Self {
         let connection_types =
             config.allowed_transports.iter().map(|transport| ByteString::from_static(transport.as_str())).collect();
+        let delivery_is_activity =
+            config.activity.is_some_and(|activity| activity.policy == ActivityPolicy::ClientServer);
         Self {
             config,
             shard,
@@ -98,6 +106,8 @@ impl Engine {
             cycle: 0,
             stamp: 0,
             stopping: false,
+            timestamps: Timestamps::default(),
+            delivery_is_activity,
             matched: Vec::new(),
             woken: Vec::new(),
             spare: Spare::default(),
@@ -239,6 +249,19 @@ impl Engine {
         UnixTime::from_millis(self.epoch.as_millis().saturating_add(u64::try_from(passed).unwrap_or(u64::MAX)))
     }
 
+    /// Says what the wall time is, for it need not pass as time does: clocks are set, and drift. `now` counts as in
+    /// [`Engine::handle`].
+    pub fn set_wall_time(&mut self, now: Time, wall: UnixTime) {
+        self.now = self.now.max(now);
+        (self.start, self.epoch) = (self.now, wall);
+    }
+
+    /// The lag between a session's client and the server, as the client estimates it (rule XT-2).
+    pub fn lag(&self, session: &ClientId) -> Option<Duration> {
+        let session = self.sessions.find(session.as_str()).and_then(|key| self.sessions.get(key))?;
+        session.settings.own().lag.map(|millis| Duration::from_millis(millis.into()))
+    }
+
     fn tick(&mut self) {
         while let Some(due) = self.timers.pop(self.now) {
             match due {
@@ -323,15 +346,19 @@ impl Engine {
         let Session { settings, advised, .. } = session;
         match setting {
             SessionSetting::Timeout(timeout) => {
-                settings.change_times(|times| times.timeout = timeout);
+                settings.change(|times| times.timeout = timeout);
                 *advised = None;
             }
             SessionSetting::Interval(interval) => {
-                settings.change_times(|times| times.interval = interval);
+                settings.change(|times| times.interval = interval);
                 *advised = None;
             }
-            SessionSetting::MaxInterval(interval) => settings.change_times(|times| times.max_interval = interval),
-            SessionSetting::MaxLazyTimeout(timeout) => settings.change_times(|times| times.max_lazy_timeout = timeout),
+            SessionSetting::MaxInterval(interval) => settings.change(|times| times.max_interval = interval),
+            SessionSetting::MaxLazyTimeout(timeout) => settings.change(|times| times.max_lazy_timeout = timeout),
+            SessionSetting::MaxQueue(messages) => settings.change(|own| own.max_queue = messages),
+            SessionSetting::MaxQueueBytes(bytes) => settings.change(|own| own.max_queue_bytes = bytes),
+            SessionSetting::Overflow(policy) => settings.change(|own| own.overflow = policy),
+            SessionSetting::MaxInactivity(time) => settings.change(|own| own.max_inactivity = time),
             SessionSetting::BroadcastToPublisher(on) => settings.broadcast_to_publisher = on,
             SessionSetting::MetaConnectDeliverOnly(on) => {
                 settings.meta_connect_deliver_only = on;

@@ -7,9 +7,10 @@ use bayeux_proto::{
     Advice, Batch, ByteString, ChannelName, ChannelPattern, ErrorField, Event, Frozen, Lazy, Message, RawJson, Reply,
 };
 
-use crate::config::Transport;
+use crate::config::{Overflow, Transport};
 use crate::decision::{Decided, Decision, DecisionId};
 use crate::id::{BrowserId, ClientId, ConnectionKey, ShardId};
+use crate::queue::QueueView;
 
 /// Everything that can happen to an engine.
 #[derive(Debug)]
@@ -225,6 +226,14 @@ pub enum SessionSetting {
     BroadcastToPublisher(bool),
     /// Whether only meta connect replies carry its messages (rule Q-13).
     MetaConnectDeliverOnly(bool),
+    /// Messages in its queue before its policy acts.
+    MaxQueue(Option<usize>),
+    /// Bytes in its queue before its policy acts.
+    MaxQueueBytes(Option<usize>),
+    /// What happens then.
+    Overflow(Option<Overflow>),
+    /// How long it may be idle, if idle sessions are disconnected at all (rule XV-3).
+    MaxInactivity(Option<Duration>),
 }
 
 /// A channel's setting (rule O-40).
@@ -244,6 +253,18 @@ pub enum ChannelSetting {
     Retained(bool),
     /// The application has listeners or authorizers on it: kept without subscribers (rule A-5).
     Attended(bool),
+    /// How many of its messages any session's queue may hold; `None`: as many as the session's own limits let.
+    Queue(Option<ChannelQueue>),
+}
+
+/// How many messages of one channel a session's queue may hold, and what happens to more. With one message and
+/// [`Overflow::KeepLatest`], slow sessions get the newest only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChannelQueue {
+    /// Messages of the channel.
+    pub messages: usize,
+    /// What happens when one more comes. Only messages of the channel are dropped.
+    pub overflow: Overflow,
 }
 
 /// What shards tell each other. Links between two shards are first in, first out.
@@ -319,6 +340,8 @@ pub struct ChannelSettings {
     pub retained: bool,
     /// Kept, since the application has listeners or authorizers on it.
     pub attended: bool,
+    /// How many of its messages a session's queue may hold.
+    pub queue: Option<ChannelQueue>,
 }
 
 /// News for observers. None can be vetoed.
@@ -383,12 +406,32 @@ pub enum Notice {
         /// By timeout, not by messages.
         timed_out: bool,
     },
-    /// Messages of a session were dropped by its queue's [`Overflow`](crate::Overflow).
+    /// A session's queue was full, and a policy acted.
     Overflowed {
         /// Whose.
         session: ClientId,
-        /// How many.
+        /// The channel of the message that did not fit.
+        channel: ByteString,
+        /// What was done. Where it is [`Overflow::RemoveSession`], [`Notice::SessionRemoved`] follows.
+        policy: Overflow,
+        /// How many messages were dropped, that one included where it was.
         messages: usize,
+    },
+    /// Events were sent with a batch, and wait to be acknowledged (rule XA-14). Only with [`Points::BATCHES`].
+    BatchSent {
+        /// To whom.
+        session: ClientId,
+        /// The batch's number.
+        batch: u64,
+        /// How many, those that were sent before and are sent again included.
+        messages: usize,
+    },
+    /// A client has acknowledged all up to a batch (rule XA-14). Only with [`Points::BATCHES`].
+    BatchAcknowledged {
+        /// Who.
+        session: ClientId,
+        /// The batch's number.
+        batch: u64,
     },
     /// A hook did not answer in time; the answer was no.
     DecisionExpired {
@@ -424,6 +467,8 @@ pub enum RemovalReason {
     ProcessingTooLong,
     /// Its queue was full (rule Z-11).
     QueueOverflow,
+    /// It was idle for too long (rule XV-2).
+    Inactive,
     /// The server stopped.
     Shutdown,
 }
@@ -443,6 +488,7 @@ impl RemovalReason {
             Self::Expired => "expired",
             Self::ProcessingTooLong => "processing_too_long",
             Self::QueueOverflow => "queue_overflow",
+            Self::Inactive => "inactive",
             Self::Shutdown => "shutdown",
         }
     }
@@ -483,6 +529,14 @@ impl Points {
     pub const HEARTBEATS: Self = Self(1 << 12);
     /// [`Point::Incoming`]
     pub const INCOMING: Self = Self(1 << 13);
+    /// [`Notice::BatchSent`], [`Notice::BatchAcknowledged`]
+    pub const BATCHES: Self = Self(1 << 14);
+    /// [`Hooks::queued`]
+    pub const QUEUED: Self = Self(1 << 16);
+    /// [`Hooks::dequeue`]
+    pub const DEQUEUE: Self = Self(1 << 17);
+    /// [`Hooks::queue_maxed`]
+    pub const QUEUE_MAXED: Self = Self(1 << 18);
     /// [`Hooks::send`]
     pub const SEND: Self = Self(1 << 15);
     /// [`Hooks::channel_created`]
@@ -658,6 +712,24 @@ pub trait Hooks {
 
     /// May change or stop an event for one recipient (rule Q-7); `from` is the sender.
     fn outgoing(&self, to: &ClientId, from: Option<&ClientId>, event: &Frozen) -> Edit<Frozen>;
+
+    /// An event was queued for a session; the queue may be edited (rule Q-7).
+    fn queued(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        let _ = (to, queue);
+    }
+
+    /// What a session's queue holds is about to be sent; the queue may be edited (rule Q-14). Over a WebSocket it may
+    /// be sent in parts, and this is called before each.
+    fn dequeue(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        let _ = (to, queue);
+    }
+
+    /// An event does not fit into a session's queue. The queue may be edited; where there is still no room then, the
+    /// queue's policy acts (rule Q-9). `false`: the event is dropped, and nothing else.
+    fn queue_maxed(&self, to: &ClientId, from: Option<&ClientId>, queue: &mut QueueView<'_>, event: &Frozen) -> bool {
+        let _ = (to, from, queue, event);
+        true
+    }
 
     /// May change or stop a reply (rule G-14); `to` is `None` for unknown sessions.
     fn reply(&self, to: Option<&ClientId>, reply: &mut Reply) -> Edit<()>;

@@ -1,69 +1,81 @@
-//! State of the engine's extensions: acknowledgement and time synchronisation (sections XA, XT).
+//! State of the engine's extensions: acknowledgement, time, idleness (sections XA, XS, XT, XV).
 //!
 //! # Theory of operation
 //!
-//! With acknowledgement a session keeps every event, tagged with the number of the batch that is open when it is
-//! queued, until the client says that it has that batch. Its queue holds, of those, what was never handed out. A connect
-//! reply closes the open batch and brings along everything kept: what the client has not acknowledged comes again,
-//! first (XA-4, XA-5). A connect that acknowledges less than was handed out is answered at once (XA-8), so that a lost
-//! reply costs one round trip. Events come with connects only (XA-2), so that their order is total.
+//! With acknowledgement, events come with connect replies only (XA-2), so that their order is total. Every connect reply
+//! closes a batch: what the queue holds is sent with it and kept, under the batch's number, until the client says in a
+//! later connect that it has that batch (XA-3 to XA-7). Events of a batch that it does not have are sent again with the
+//! next connect reply, before new ones (XA-5), and under that one's number too. A connect that leaves something
+//! unacknowledged is answered at once (XA-8), so that a lost reply costs one round trip. A failed connect reply has a
+//! number, but no events: no client takes notice of it (XA-6).
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use bayeux_proto::{Frozen, TimesyncReply, TimesyncRequest};
+use bayeux_proto::{ByteString, Frozen, RawJson, TimesyncReply, TimesyncRequest};
 
-use crate::config::TransportOptions;
+use crate::config::TimestampFormat;
 use crate::time::UnixTime;
 
-/// Events of one session that were not acknowledged yet.
+/// Events of one session that were sent and not acknowledged yet.
 #[derive(Debug)]
 pub(crate) struct Unacknowledged {
-    /// The open batch: the tag of the next event.
+    /// The open batch.
     batch: u64,
-    events: VecDeque<(u64, Frozen)>,
+    /// Each with the batch that it was first sent with.
+    sent: VecDeque<(u64, Frozen)>,
     bytes: usize,
 }
 
 impl Unacknowledged {
     /// Nothing sent yet (rule XA-3).
     pub(crate) fn new() -> Self {
-        Self { batch: 1, events: VecDeque::new(), bytes: 0 }
+        Self { batch: 1, sent: VecDeque::new(), bytes: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.events.len()
+        self.sent.len()
     }
 
-    /// Whether another event fits: what is kept counts in the limits of the queue.
-    pub(crate) fn has_room(&self, event: &Frozen, options: &TransportOptions) -> bool {
-        self.events.len() < options.max_queue && self.bytes.saturating_add(event.size()) <= options.max_queue_bytes
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
     }
 
+    /// An event is sent with the batch that is open.
     pub(crate) fn push(&mut self, event: Frozen) {
         self.bytes += event.size();
-        self.events.push_back((self.batch, event));
+        self.sent.push_back((self.batch, event));
     }
 
     /// Drops the oldest.
     pub(crate) fn pop(&mut self) -> Option<Frozen> {
-        let (_, event) = self.events.pop_front()?;
+        let (_, event) = self.sent.pop_front()?;
         self.bytes -= event.size();
         Some(event)
     }
 
     /// The client has everything up to `batch` (rule XA-7). Numbers that were never given out are no proof of anything
-    /// and count as the last that was.
-    pub(crate) fn acknowledge(&mut self, batch: i64) {
+    /// and count as the last that was. Returns that number, and whether anything was dropped for it.
+    pub(crate) fn acknowledge(&mut self, batch: i64) -> Option<u64> {
         let batch = u64::try_from(batch).unwrap_or(0).min(self.batch - 1);
-        while self.events.front().is_some_and(|(tag, _)| *tag <= batch) {
+        let before = self.len();
+        while self.sent.front().is_some_and(|(tag, _)| *tag <= batch) {
             self.pop();
         }
+        if self.sent.is_empty() && self.sent.capacity() > IDLE_CAPACITY {
+            self.sent.shrink_to(IDLE_CAPACITY);
+        }
+        (self.len() < before).then_some(batch)
     }
 
-    /// Everything kept, oldest first (rule XA-5).
+    /// Everything sent, oldest first (rule XA-5).
     pub(crate) fn events(&self) -> impl Iterator<Item = Frozen> {
-        self.events.iter().map(|(_, event)| event.clone())
+        self.sent.iter().map(|(_, event)| event.clone())
+    }
+
+    /// The number of the open batch.
+    pub(crate) fn open_batch(&self) -> u64 {
+        self.batch
     }
 
     /// Closes the open batch and returns its number (rule XA-4).
@@ -73,6 +85,9 @@ impl Unacknowledged {
         batch
     }
 }
+
+/// Slots that an empty list may keep.
+const IDLE_CAPACITY: usize = 16;
 
 /// The answer to a request for the time that came at `now`, unless the client knows it well enough (rule XT-3). How long
 /// it took is known later only.
@@ -86,6 +101,69 @@ pub(crate) fn timesync(request: TimesyncRequest, now: UnixTime, accuracy: Durati
     (lag == 0 || off).then(|| reply(Some(a)))
 }
 
+/// The time as the `timestamp` of messages (section XS). Made once for all messages of one instant.
+#[derive(Debug, Default)]
+pub(crate) struct Timestamps {
+    made: Option<(u64, RawJson)>,
+}
+
+impl Timestamps {
+    /// The field for a message that leaves now, as (key, value).
+    pub(crate) fn field(&mut self, now: UnixTime, format: TimestampFormat) -> (ByteString, RawJson) {
+        // What a timestamp of that format cannot tell apart is one instant.
+        let instant = match format {
+            TimestampFormat::HttpDate => now.as_millis() / 1_000,
+            TimestampFormat::Iso8601 => now.as_millis() / 10,
+        };
+        let text = match &self.made {
+            Some((at, text)) if *at == instant => text.clone(),
+            Some(_) | None => {
+                let text = RawJson::from_text(&timestamp(now, format));
+                self.made = Some((instant, text.clone()));
+                text
+            }
+        };
+        (TIMESTAMP, text)
+    }
+}
+
+/// The key of a message's timestamp, as it is written.
+pub(crate) const TIMESTAMP: ByteString = ByteString::from_static("\"timestamp\"");
+
+/// A point in time in words, UTC.
+fn timestamp(now: UnixTime, format: TimestampFormat) -> String {
+    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let millis = now.as_millis();
+    let (days, of_day) = (millis / 86_400_000, millis % 86_400_000);
+    let (year, month, day) = civil(days);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+    match format {
+        TimestampFormat::HttpDate => {
+            let (weekday, month) = (DAYS[(days % 7) as usize], MONTHS[(month - 1) as usize]);
+            format!("{weekday}, {day:02} {month} {year:04} {hour:02}:{minute:02}:{second:02} GMT")
+        }
+        TimestampFormat::Iso8601 => {
+            let hundredths = of_day / 10 % 100;
+            format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{hundredths:02}Z")
+        }
+    }
+}
+
+/// The year, month and day of a day since 1970-01-01, by counting in eras of 400 years that begin with March.
+fn civil(days: u64) -> (u64, u64, u64) {
+    // From 0000-03-01 to 1970-01-01.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Five months from March on have 153 days, and so have the next five.
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,26 +173,48 @@ mod tests {
         Event::new("/a", RawJson::null()).freeze()
     }
 
-    /// XA-15: a lost batch stays until it is acknowledged, what came later has a higher tag.
+    /// XA-15: a lost batch stays until it is acknowledged, what comes later has a higher number.
     #[test]
     fn acknowledged_batches_are_dropped_and_later_ones_kept() {
-        let mut kept = Unacknowledged::new();
-        kept.push(event());
-        assert_eq!(kept.close_batch(), 1);
-        kept.push(event());
-        kept.acknowledge(0);
-        assert_eq!(kept.len(), 2, "XA-7");
-        kept.acknowledge(1);
-        assert_eq!(kept.len(), 1);
+        let mut sent = Unacknowledged::new();
+        sent.push(event());
+        assert_eq!(sent.close_batch(), 1);
+        sent.push(event());
+        assert_eq!(sent.acknowledge(0), None);
+        assert_eq!(sent.len(), 2, "XA-7");
+        assert_eq!(sent.acknowledge(1), Some(1));
+        assert_eq!(sent.len(), 1);
     }
 
     #[test]
     fn forged_acknowledgements_drop_nothing_that_was_not_sent() {
-        let mut kept = Unacknowledged::new();
-        kept.push(event());
-        kept.acknowledge(i64::MAX);
-        kept.acknowledge(i64::MIN);
-        assert_eq!(kept.len(), 1, "batch 1 was never closed");
+        let mut sent = Unacknowledged::new();
+        sent.push(event());
+        assert_eq!((sent.acknowledge(i64::MAX), sent.acknowledge(i64::MIN)), (None, None));
+        assert_eq!(sent.len(), 1, "batch 1 was never closed");
+    }
+
+    /// XS-1; checked against `date -u`.
+    #[test]
+    fn timestamps_are_right_on_odd_days() {
+        for (seconds, http, iso) in [
+            (0, "Thu, 01 Jan 1970 00:00:00 GMT", "1970-01-01T00:00:00.00Z"),
+            (951_782_399, "Mon, 28 Feb 2000 23:59:59 GMT", "2000-02-28T23:59:59.00Z"),
+            (951_782_400, "Tue, 29 Feb 2000 00:00:00 GMT", "2000-02-29T00:00:00.00Z"),
+            (1_709_632_800, "Tue, 05 Mar 2024 10:00:00 GMT", "2024-03-05T10:00:00.00Z"),
+            (4_107_542_400, "Mon, 01 Mar 2100 00:00:00 GMT", "2100-03-01T00:00:00.00Z"),
+            (1_798_761_599, "Thu, 31 Dec 2026 23:59:59 GMT", "2026-12-31T23:59:59.00Z"),
+        ] {
+            let now = UnixTime::from_millis(seconds * 1_000);
+            assert_eq!(timestamp(now, TimestampFormat::HttpDate), http);
+            assert_eq!(timestamp(now, TimestampFormat::Iso8601), iso);
+        }
+        let mut stamps = Timestamps::default();
+        let of = |stamps: &mut Timestamps, ms| {
+            stamps.field(UnixTime::from_millis(ms), TimestampFormat::Iso8601).1.as_str().to_owned()
+        };
+        assert_eq!(of(&mut stamps, 1_239), r#""1970-01-01T00:00:01.23Z""#);
+        assert_eq!(of(&mut stamps, 1_240), r#""1970-01-01T00:00:01.24Z""#);
     }
 
     /// XT-3: always answered without an estimate, with one only where it is off.

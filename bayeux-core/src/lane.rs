@@ -387,8 +387,14 @@ impl Engine {
         let mut reply = Box::new(Reply::to(&message));
         if let Err(error) = self.validate(&message) {
             reply.fail(error);
-        } else if self.config.timesync && message.ext.is_some() {
-            reply.timesync = self.timesync_of(&message);
+        } else if message.ext.is_some() {
+            if self.config.timesync {
+                reply.timesync = self.timesync_of(&message);
+            }
+            let meta = reply.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
+            if self.config.binary && !meta && message.binary().is_err() {
+                reply.fail(ErrorField::BINARY_INVALID);
+            }
         }
         Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No, chain: 0 }
     }
@@ -398,6 +404,17 @@ impl Engine {
         let meta = message.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
         let request = message.extensions().timesync.filter(|_| meta)?;
         ext::timesync(request, self.wall_time(), self.config.timesync_accuracy)
+    }
+
+    /// Keeps what the client says of the lag (rule XT-2).
+    fn note_lag(&mut self, lane: &Lane, message: &Message) {
+        if !self.config.timesync || message.ext.is_none() {
+            return;
+        }
+        let Some(lag) = message.extensions().timesync.and_then(|request| request.lag) else { return };
+        if let Some(session) = lane.session.and_then(|key| self.sessions.get_mut(key)) {
+            session.settings.change(|own| own.lag = u32::try_from(lag).ok());
+        }
     }
 
     /// Field types, channel and id, in this order (rules Z-1, G-2).
@@ -533,6 +550,7 @@ impl Engine {
             let connect = name == meta::CONNECT;
             work.kind = if connect { ReplyKind::Connect } else { ReplyKind::Other };
             self.note_message(lane, connect);
+            self.note_lag(lane, &work.message);
         }
         let Some(channel) = channel else {
             work.reply.fail(ErrorField::channel_create_denied(ErrorField::BY_POLICY));

@@ -95,18 +95,23 @@ mod lane;
 mod life;
 mod meta;
 mod publish;
+mod queue;
 mod relay;
 mod session;
 mod slab;
 mod time;
 mod timer;
 
-pub use config::{Config, ConfigError, Overflow, Transport, TransportOptions};
+pub use config::{
+    Activity, ActivityPolicy, Config, ConfigError, Overflow, TimestampFormat, Transport, TransportOptions,
+};
 pub use decision::{Decided, Decision, DecisionId};
 pub use engine::Engine;
 pub use event::{
-    Answer, Budget, Cause, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward, Hooks, Input,
-    LinkFacts, NoHooks, Notice, Output, Point, Points, Question, RemovalReason, Ruling, SessionSetting, Verdict,
+    Answer, Budget, Cause, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward,
+    Hooks, Input, LinkFacts, NoHooks, Notice, Output, Point, Points, Question, RemovalReason, Ruling, SessionSetting,
+    Verdict,
 };
 pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
+pub use queue::QueueView;
 pub use time::{Time, UnixTime};

@@ -79,10 +79,14 @@ impl Engine {
     /// Ends a session (rules D-2, D-10, D-11, L-31). `carrier`: the connection of the client's own disconnect, whose
     /// response may carry what is queued.
     pub(crate) fn terminate(&mut self, key: SessionKey, reason: RemovalReason, carrier: Option<ConnKey>) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
-        if reason == RemovalReason::ServerDisconnect {
-            session.push_back(farewell());
+        if matches!(reason, RemovalReason::ServerDisconnect | RemovalReason::Inactive) {
+            let mut farewell = farewell();
+            self.date(&mut farewell);
+            if let Some(session) = self.sessions.get_mut(key) {
+                session.queue.push_back(farewell.freeze());
+            }
         }
+        let Some(session) = self.sessions.get_mut(key) else { return };
         let options = self.config.transport(session.transport);
         let in_connects_only = session.delivers_in_connects_only(options);
         let held = session.held.take();
@@ -95,14 +99,14 @@ impl Engine {
             self.browsers.end_hold(browser);
         }
         match reason {
-            RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect => {
+            RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect | RemovalReason::Inactive => {
                 if let Some(held) = held {
                     let mut reply = held.reply.unpack();
                     // The client is not to come back for this session (rule V-22).
                     reply.advice.reconnect = Some(Reconnect::None);
                     self.bequeath(key, held.conn, Some(reply));
                 } else if let Some(outlet) =
-                    target.or(carrier).filter(|_| !in_connects_only || reason == RemovalReason::ServerDisconnect)
+                    target.or(carrier).filter(|_| !in_connects_only || reason != RemovalReason::ClientDisconnect)
                 {
                     self.bequeath(key, outlet, None);
                 }
@@ -210,9 +214,9 @@ impl Engine {
 }
 
 /// The server's last word to a session that it disconnects (rule D-10).
-fn farewell() -> bayeux_proto::Frozen {
+fn farewell() -> Event {
     let mut event = Event::new(meta::DISCONNECT, RawJson::null());
     event.data = None;
     event.successful = Some(true);
-    event.freeze()
+    event
 }

@@ -130,6 +130,7 @@ impl Engine {
             session.settings.meta_connect_deliver_only = true;
         }
         session.last_message = self.now;
+        session.last_active = self.now;
         let session = self.sessions.insert(session);
         lane.session = Some(session);
         if let Some(conn) = self.conns.get_mut(key) {
@@ -179,6 +180,12 @@ impl Engine {
             self.start_expiry(key, None);
             return Flow::NoReply;
         };
+        if self.is_inactive(key, facts.transport) {
+            // It hears so by the disconnect that goes before this reply (rule XV-2).
+            self.terminate(key, RemovalReason::Inactive, Some(conn));
+            self.fail_unknown_session(lane, work, true);
+            return Flow::Reply;
+        }
         if facts.transport.is_http() {
             // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
             self.drop_held(key);
@@ -196,15 +203,27 @@ impl Engine {
         }
     }
 
+    /// Whether a session was idle for too long (rules XV-1 to XV-3).
+    fn is_inactive(&self, key: SessionKey, transport: Transport) -> bool {
+        let (Some(activity), Some(session)) = (self.config.activity, self.sessions.get(key)) else { return false };
+        let max = session.settings.own().max_inactivity.unwrap_or(activity.max_inactivity);
+        transport != Transport::Local && self.now.since(session.last_active) > max
+    }
+
     /// Drops what the client says it has. Where it lacks something that was sent, it is answered at once, unless it asked
     /// for a timeout itself (rules XA-7 to XA-9).
     fn acknowledge(&mut self, key: SessionKey, work: &Work, advice: Option<ConnectAdvice>) -> Option<ConnectAdvice> {
         let Some(session) = self.sessions.get_mut(key) else { return advice };
-        let Some(kept) = &mut session.unacknowledged else { return advice };
-        if let Some(AckRequest::Batch(batch)) = work.message.extensions().ack {
-            kept.acknowledge(batch);
+        let Some(sent) = &mut session.unacknowledged else { return advice };
+        let acknowledged = match work.message.extensions().ack {
+            Some(AckRequest::Batch(batch)) => sent.acknowledge(batch),
+            Some(AckRequest::Enable) | None => None,
+        };
+        let lacks = sent.len() > 0 && !session.queue.has_urgent();
+        if let Some(batch) = acknowledged {
+            let session = session.id.clone();
+            self.notice_at(Points::BATCHES, || Notice::BatchAcknowledged { session, batch });
         }
-        let lacks = !session.queue.has_urgent() && session.queue.len() != kept.len();
         let wishes = advice.unwrap_or_default();
         if lacks && wishes.timeout_ms.is_none() {
             return Some(ConnectAdvice { timeout_ms: Some(0), ..wishes });
@@ -224,7 +243,7 @@ impl Engine {
         let max_interval = self.config.max_client_interval;
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let wishes = advice.unwrap_or_default();
-        session.settings.change_times(|times| {
+        session.settings.change(|times| {
             times.transient_timeout = wishes.timeout_ms.map(Duration::from_millis);
             times.transient_interval =
                 wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(max_interval));
@@ -522,7 +541,10 @@ impl Engine {
         if connect {
             session.expire_at = None;
             self.rearm(key);
-        } else if let Some(at) = session.expire_at {
+            return;
+        }
+        session.last_active = now;
+        if let Some(at) = session.expire_at {
             // Only ever later, so the timer that is set may fire early and is set anew then.
             session.expire_at = Some(at.max(now + session.effective_max_interval(&options)));
         }
@@ -575,7 +597,10 @@ pub(crate) fn denial(ruling: Ruling, error: impl FnOnce(ByteString) -> ErrorFiel
 /// Whether a session removed for that reason is *disconnected*, not expired (rules L-1, V-22).
 fn is_disconnect(reason: RemovalReason) -> bool {
     match reason {
-        RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect | RemovalReason::Removed => true,
+        RemovalReason::ClientDisconnect
+        | RemovalReason::ServerDisconnect
+        | RemovalReason::Removed
+        | RemovalReason::Inactive => true,
         RemovalReason::Expired
         | RemovalReason::ProcessingTooLong
         | RemovalReason::QueueOverflow

@@ -3,9 +3,10 @@
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
 use crate::channel::ChannelKey;
-use crate::delivery::{Enqueued, Wake};
+use crate::delivery::Enqueuing;
 use crate::engine::Engine;
-use crate::event::{Edit, Forward, Notice, Points, RemovalReason, Ruling};
+use crate::event::{Forward, Points, Ruling};
+use crate::ext::TIMESTAMP;
 use crate::id::ClientId;
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::meta::denial;
@@ -49,6 +50,7 @@ impl Engine {
             // Never fanned out, not even to `/**` (rules C-28, Q-5).
             return true;
         }
+        self.date(&mut event);
         if self.hooks.points().contains(Points::SEND) {
             let sender = from.and_then(|key| self.sessions.get(key)).map(|session| &session.id);
             if !self.hooks.send(sender, None, &mut event) {
@@ -106,8 +108,14 @@ impl Engine {
     /// can take it.
     fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>, sender: Option<&ClientId>) {
         self.stamp += 1;
-        let edits = self.hooks.points().contains(Points::OUTGOING);
         let mut woken = std::mem::take(&mut self.woken);
+        let enqueuing = Enqueuing {
+            hooks: &*self.hooks,
+            points: self.hooks.points(),
+            config: &self.config,
+            channel: self.channels.queue_of(event.channel()),
+            sender,
+        };
         for key in matched {
             let Some(channel) = self.channels.get(*key) else { continue };
             for &subscriber in channel.subscribers.values() {
@@ -121,16 +129,10 @@ impl Engine {
                     continue;
                 }
                 session.stamp = self.stamp;
-                let event = if edits {
-                    match self.hooks.outgoing(&session.id, sender, event) {
-                        Edit::Keep => event.clone(),
-                        Edit::Replace(other) => other,
-                        Edit::Drop => continue,
-                    }
-                } else {
-                    event.clone()
-                };
-                let enqueued = session.enqueue(event, self.config.transport(session.transport));
+                if self.delivery_is_activity {
+                    session.last_active = self.now;
+                }
+                let enqueued = enqueuing.enqueue(session, event);
                 if !enqueued.is_settled() {
                     woken.push((subscriber, enqueued));
                 }
@@ -145,38 +147,35 @@ impl Engine {
     /// Delivers to one session, subscribed or not (rule A-11).
     pub(crate) fn deliver(&mut self, to: &ClientId, from: Option<&ClientId>, mut event: Event) {
         let Some(key) = self.sessions.find(to.as_str()) else { return };
+        self.date(&mut event);
         if self.hooks.points().contains(Points::SEND) && !self.hooks.send(from, Some(to), &mut event) {
             return;
         }
-        self.deliver_frozen(key, from, event.freeze());
+        self.deliver_frozen(key, from, &event.freeze());
     }
 
     /// Delivers an encoded event to one session.
-    pub(crate) fn deliver_frozen(&mut self, key: SessionKey, from: Option<&ClientId>, mut event: Frozen) {
+    pub(crate) fn deliver_frozen(&mut self, key: SessionKey, from: Option<&ClientId>, event: &Frozen) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if self.hooks.points().contains(Points::OUTGOING) {
-            match self.hooks.outgoing(&session.id, from, &event) {
-                Edit::Keep => {}
-                Edit::Replace(other) => event = other,
-                Edit::Drop => return,
-            }
+        if self.delivery_is_activity {
+            session.last_active = self.now;
         }
-        let enqueued = session.enqueue(event, self.config.transport(session.transport));
+        let enqueuing = Enqueuing {
+            hooks: &*self.hooks,
+            points: self.hooks.points(),
+            config: &self.config,
+            channel: self.channels.queue_of(event.channel()),
+            sender: from,
+        };
+        let enqueued = enqueuing.enqueue(session, event);
         self.wake(key, enqueued);
     }
 
-    fn wake(&mut self, key: SessionKey, enqueued: Enqueued) {
-        if enqueued.dropped > 0
-            && let Some(session) = self.sessions.get(key)
-        {
-            let session = session.id.clone();
-            self.notice(Notice::Overflowed { session, messages: enqueued.dropped });
-        }
-        match enqueued.wake {
-            Wake::None => {}
-            Wake::Flush => self.flush(key),
-            Wake::Lazy(lazy) => self.start_lazy(key, lazy),
-            Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
+    /// Gives an event its timestamp, in the place of one that a client gave it (rule XS-2).
+    pub(crate) fn date(&mut self, event: &mut Event) {
+        if let Some(format) = self.config.timestamp {
+            event.fields.retain(|(key, _)| *key != TIMESTAMP);
+            event.fields.push(self.timestamps.field(self.wall_time(), format));
         }
     }
 }

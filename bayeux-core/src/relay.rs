@@ -70,6 +70,7 @@ impl Engine {
             broadcast_to_publisher: self.config.broadcast_to_publisher,
             retained: false,
             attended: false,
+            queue: None,
         }
     }
 
@@ -159,7 +160,7 @@ impl Engine {
         }
         self.notice_at(Points::SUBSCRIPTIONS, || Notice::Subscribed { session: id, channel: pattern.detach(), cause });
         if let Some(event) = self.channels.get(channel).and_then(|channel| channel.retained.clone()) {
-            self.deliver_frozen(key, None, event);
+            self.deliver_frozen(key, None, &event);
         }
         Subscribed::New
     }
@@ -231,9 +232,7 @@ impl Engine {
             return;
         }
         let key = self.channels.find(pattern.as_str()).unwrap_or_else(|| self.add_channel(&pattern));
-        if let Some(channel) = self.channels.get_mut(key) {
-            channel.apply(setting);
-        }
+        self.channels.change(key, |channel| channel.apply(setting));
         self.announce(key);
         self.touch(key);
     }
@@ -305,10 +304,10 @@ impl Engine {
 
     fn channel_exists(&mut self, pattern: &ChannelPattern, settings: ChannelSettings) {
         let key = self.channels.find(pattern.as_str()).unwrap_or_else(|| self.channels.insert(pattern, settings));
-        if let Some(channel) = self.channels.get_mut(key) {
+        self.channels.change(key, |channel| {
             channel.settings = settings;
             channel.forget_unretained();
-        }
+        });
         self.resume_waiting(pattern, None);
     }
 

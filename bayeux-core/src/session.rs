@@ -1,9 +1,9 @@
 //! One session: its state, its queue and its settings; and the table of all of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::time::Duration;
 
-use bayeux_proto::{Advice, ByteString, Frozen, Lazy, Message, MessageId, Reconnect, Reply, meta};
+use bayeux_proto::{Advice, ByteString, Frozen, Message, MessageId, Reconnect, Reply, meta};
 
 use crate::channel::ChannelKey;
 use crate::config::{Overflow, Transport, TransportOptions};
@@ -12,6 +12,7 @@ use crate::event::RemovalReason;
 use crate::ext::Unacknowledged;
 use crate::id::{BrowserId, ClientId};
 use crate::lane::LaneId;
+use crate::queue::{Offered, Queue, QueueLimits};
 use crate::slab::{Key, Slab};
 use crate::time::Time;
 use crate::timer::TimerKey;
@@ -32,7 +33,7 @@ pub(crate) struct Session {
     pub(crate) settings: Settings,
     /// Events not yet delivered, oldest first.
     pub(crate) queue: Queue,
-    /// Events not yet acknowledged, `queue` included, where the client asked for it (rule XA-1).
+    /// Events that were sent and not acknowledged yet, where the client asked for it (rule XA-1).
     pub(crate) unacknowledged: Option<Box<Unacknowledged>>,
     /// Open holds: with any, nothing is flushed (rule Q-40).
     pub(crate) hold_depth: u32,
@@ -51,6 +52,8 @@ pub(crate) struct Session {
     pub(crate) expire_at: Option<Time>,
     /// When its last message came (rule L-21).
     pub(crate) last_message: Time,
+    /// When it was last used, for those who look for idle ones (rule XV-1).
+    pub(crate) last_active: Time,
     /// The one deadline it has in the timer table: the earliest of all the above.
     pub(crate) timer: Option<TimerKey>,
     /// Its subscriptions, sorted by channel, each with its place among the channel's subscribers.
@@ -67,12 +70,12 @@ pub(crate) struct Settings {
     pub(crate) broadcast_to_publisher: bool,
     pub(crate) meta_connect_deliver_only: bool,
     /// Boxed, because most sessions have none.
-    times: Option<Box<Times>>,
+    own: Option<Box<Own>>,
 }
 
-/// A session's own times.
+/// A session's own settings, and what its client told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Times {
+pub(crate) struct Own {
     pub(crate) timeout: Option<Duration>,
     pub(crate) interval: Option<Duration>,
     pub(crate) max_interval: Option<Duration>,
@@ -81,24 +84,33 @@ pub(crate) struct Times {
     pub(crate) transient_timeout: Option<Duration>,
     /// The client's own wish in its last connect.
     pub(crate) transient_interval: Option<Duration>,
+    pub(crate) max_queue: Option<usize>,
+    pub(crate) max_queue_bytes: Option<usize>,
+    pub(crate) overflow: Option<Overflow>,
+    /// How long it may be idle (rule XV-3).
+    pub(crate) max_inactivity: Option<Duration>,
+    /// The client's estimate of the lag, in milliseconds (rule XT-2).
+    pub(crate) lag: Option<u32>,
 }
 
 impl Settings {
     pub(crate) fn new(broadcast_to_publisher: bool) -> Self {
-        Self { broadcast_to_publisher, meta_connect_deliver_only: false, times: None }
+        Self { broadcast_to_publisher, meta_connect_deliver_only: false, own: None }
     }
 
-    pub(crate) fn times(&self) -> Times {
-        self.times.as_deref().copied().unwrap_or_default()
+    pub(crate) fn own(&self) -> Own {
+        self.own.as_deref().copied().unwrap_or_default()
     }
 
-    pub(crate) fn change_times(&mut self, change: impl FnOnce(&mut Times)) {
-        let mut times = self.times();
-        change(&mut times);
-        if times == Times::default() {
-            self.times = None;
+    pub(crate) fn change(&mut self, change: impl FnOnce(&mut Own)) {
+        let mut own = self.own();
+        change(&mut own);
+        if own == Own::default() {
+            self.own = None;
+        } else if let Some(old) = &mut self.own {
+            **old = own;
         } else {
-            self.times = Some(Box::new(times));
+            self.own = Some(Box::new(own));
         }
     }
 }
@@ -153,7 +165,7 @@ impl Session {
             advised: None,
             browser,
             settings,
-            queue: Queue::default(),
+            queue: Queue::new(),
             unacknowledged: None,
             hold_depth: 0,
             target: None,
@@ -163,6 +175,7 @@ impl Session {
             lazy_at: None,
             expire_at: None,
             last_message: Time::ZERO,
+            last_active: Time::ZERO,
             timer: None,
             subscriptions: Vec::new(),
             stamp: 0,
@@ -172,19 +185,19 @@ impl Session {
 
     /// How long a connect is held: the client's wish, capped by the server's timeout (rules K-9, Z-5).
     pub(crate) fn effective_timeout(&self, options: &TransportOptions) -> Duration {
-        let server = self.settings.times().timeout.unwrap_or(options.timeout);
-        self.settings.times().transient_timeout.map_or(server, |client| client.min(server))
+        let server = self.settings.own().timeout.unwrap_or(options.timeout);
+        self.settings.own().transient_timeout.map_or(server, |client| client.min(server))
     }
 
     /// The wait between connects, the client's wish included (rule K-9).
     pub(crate) fn effective_interval(&self, options: &TransportOptions) -> Duration {
-        let server = self.settings.times().interval.unwrap_or(options.interval);
-        self.settings.times().transient_interval.unwrap_or(server)
+        let server = self.settings.own().interval.unwrap_or(options.interval);
+        self.settings.own().transient_interval.unwrap_or(server)
     }
 
     /// How long it lives without a connect, beyond the interval (rule L-20).
     pub(crate) fn effective_max_interval(&self, options: &TransportOptions) -> Duration {
-        self.settings.times().max_interval.filter(|wanted| !wanted.is_zero()).unwrap_or(options.max_interval)
+        self.settings.own().max_interval.filter(|wanted| !wanted.is_zero()).unwrap_or(options.max_interval)
     }
 
     /// Whether only connect replies carry its messages (rule Q-13).
@@ -201,43 +214,57 @@ impl Session {
         Advice {
             reconnect: Some(Reconnect::Retry),
             interval_ms: Some(millis(self.effective_interval(options))),
-            timeout_ms: Some(millis(self.settings.times().timeout.unwrap_or(options.timeout))),
+            timeout_ms: Some(millis(self.settings.own().timeout.unwrap_or(options.timeout))),
             max_interval_ms: options.handshake_reconnect.then(|| millis(self.effective_max_interval(options))),
             multiple_clients: false,
         }
     }
 
-    /// Queues an event within the limits of `options`.
-    pub(crate) fn offer(&mut self, event: Frozen, options: &TransportOptions) -> Offered {
-        let Some(kept) = &mut self.unacknowledged else { return self.queue.offer(event, options) };
+    /// The limits of its queue.
+    pub(crate) fn queue_limits(&self, options: &TransportOptions) -> QueueLimits {
+        let own = self.settings.own.as_deref();
+        QueueLimits {
+            messages: own.and_then(|own| own.max_queue).unwrap_or(options.max_queue),
+            bytes: own.and_then(|own| own.max_queue_bytes).unwrap_or(options.max_queue_bytes),
+            overflow: own.and_then(|own| own.overflow).unwrap_or(options.overflow),
+        }
+    }
+
+    /// Whether another event fits. What waits to be acknowledged counts in the limits of the queue.
+    pub(crate) fn has_room(&self, event: &Frozen, limits: QueueLimits) -> bool {
+        let (messages, bytes) = self.unacknowledged.as_ref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
+        messages + self.queue.len() < limits.messages
+            && bytes.saturating_add(self.queue.bytes()).saturating_add(event.size()) <= limits.bytes
+    }
+
+    /// Does what the limits say about an event that does not fit.
+    pub(crate) fn make_room(&mut self, event: Frozen, limits: QueueLimits) -> Offered {
         let mut dropped = 0;
-        while !kept.has_room(&event, options) {
-            match options.overflow {
-                Overflow::RemoveSession => return Offered::Overflow,
-                Overflow::DropNewest => return Offered::Refused,
-                Overflow::DropOldest => {
-                    // What was never handed out is the newest of what is kept.
-                    let unsent = self.queue.len() == kept.len();
-                    if kept.pop().is_none() {
-                        return Offered::Refused;
-                    }
-                    if unsent {
-                        self.queue.pop_front();
-                    }
+        match limits.overflow {
+            Overflow::RemoveSession => return Offered::Overflow,
+            Overflow::DropNewest => return Offered::Refused,
+            // It would not fit into an empty queue.
+            Overflow::DropOldest | Overflow::KeepLatest if limits.messages == 0 || event.size() > limits.bytes => {
+                return Offered::Refused;
+            }
+            Overflow::DropOldest => {}
+            Overflow::KeepLatest => {
+                while !self.has_room(&event, limits) && self.queue.remove_oldest_of(event.channel()) {
                     dropped += 1;
                 }
             }
         }
-        self.push_back(event);
-        if dropped > 0 { Offered::Replaced(dropped) } else { Offered::Queued }
-    }
-
-    /// Queues an event whatever the limits say.
-    pub(crate) fn push_back(&mut self, event: Frozen) {
-        if let Some(kept) = &mut self.unacknowledged {
-            kept.push(event.clone());
+        while !self.has_room(&event, limits) && self.drop_oldest() {
+            dropped += 1;
         }
         self.queue.push_back(event);
+        Offered::Replaced(dropped)
+    }
+
+    /// Drops the oldest event that it keeps: one that was sent already, if any was.
+    fn drop_oldest(&mut self) -> bool {
+        let sent = self.unacknowledged.as_mut().and_then(|sent| sent.pop());
+        sent.or_else(|| self.queue.pop_front()).is_some()
     }
 
     /// Whether something waits that is to leave at the first chance: an event that may not wait, or a lazy one whose
@@ -268,122 +295,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Events that wait for one session, bounded by count and bytes.
-///
-/// Every event has a number; `head` is that of the front. Replies over WebSocket remember a number instead of being
-/// queued among the events, so that each leaves right after the events that were there before it (rule Q-20).
-#[derive(Default)]
-pub(crate) struct Queue {
-    events: VecDeque<Frozen>,
-    head: u64,
-    bytes: usize,
-    /// How many of them are not lazy.
-    urgent: usize,
-}
-
-/// What became of an event offered to a [`Queue`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Offered {
-    /// It is in.
-    Queued,
-    /// It is in, this many older ones are out.
-    Replaced(usize),
-    /// It is not in.
-    Refused,
-    /// It is not in, and the session must go.
-    Overflow,
-}
-
-impl Queue {
-    pub(crate) fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// Whether an event is there that may not wait (rule K-12).
-    pub(crate) fn has_urgent(&self) -> bool {
-        self.urgent > 0
-    }
-
-    /// The number of the front event.
-    pub(crate) fn head(&self) -> u64 {
-        self.head
-    }
-
-    /// The number that the next event will have.
-    pub(crate) fn tail(&self) -> u64 {
-        self.head + self.events.len() as u64
-    }
-
-    /// Appends an event within the limits of `options`.
-    pub(crate) fn offer(&mut self, event: Frozen, options: &TransportOptions) -> Offered {
-        let fits = |queue: &Self| {
-            queue.events.len() < options.max_queue
-                && queue.bytes.saturating_add(event.size()) <= options.max_queue_bytes
-        };
-        if fits(self) {
-            self.push_back(event);
-            return Offered::Queued;
-        }
-        match options.overflow {
-            Overflow::RemoveSession => Offered::Overflow,
-            Overflow::DropNewest => Offered::Refused,
-            Overflow::DropOldest => {
-                if event.size() > options.max_queue_bytes {
-                    return Offered::Refused;
-                }
-                let mut dropped = 0;
-                while !fits(self) && self.pop_front().is_some() {
-                    dropped += 1;
-                }
-                self.push_back(event);
-                Offered::Replaced(dropped)
-            }
-        }
-    }
-
-    /// Appends an event whatever the limits say: the server's last word to a session.
-    pub(crate) fn push_back(&mut self, event: Frozen) {
-        self.bytes += event.size();
-        self.urgent += usize::from(event.lazy() == Lazy::No);
-        self.events.push_back(event);
-    }
-
-    /// Returns what was taken and not written.
-    pub(crate) fn push_front(&mut self, event: Frozen) {
-        self.bytes += event.size();
-        self.urgent += usize::from(event.lazy() == Lazy::No);
-        self.head = self.head.wrapping_sub(1);
-        self.events.push_front(event);
-    }
-
-    pub(crate) fn pop_front(&mut self) -> Option<Frozen> {
-        let event = self.events.pop_front()?;
-        self.head = self.head.wrapping_add(1);
-        self.bytes -= event.size();
-        self.urgent -= usize::from(event.lazy() == Lazy::No);
-        if self.events.is_empty() && self.events.capacity() > IDLE_CAPACITY {
-            // A session that once had a burst should not hold its memory while idle.
-            self.events.shrink_to(IDLE_CAPACITY);
-        }
-        Some(event)
-    }
-
-    /// Size of the front event.
-    pub(crate) fn front_size(&self) -> Option<usize> {
-        self.events.front().map(Frozen::size)
-    }
-}
-
-/// Slots that an empty queue may keep: 8 bytes each.
-const IDLE_CAPACITY: usize = 16;
-
-/// Numbers begin high enough that what is put back never wraps below zero.
-const FIRST_NUMBER: u64 = 1 << 32;
-
 /// All sessions of a shard.
 pub(crate) struct Sessions {
     slab: Slab<Session>,
@@ -401,8 +312,7 @@ impl Sessions {
         self.slab.len()
     }
 
-    pub(crate) fn insert(&mut self, mut session: Session) -> SessionKey {
-        session.queue.head = FIRST_NUMBER;
+    pub(crate) fn insert(&mut self, session: Session) -> SessionKey {
         let id = session.id.clone();
         let key = self.slab.insert(session);
         self.by_id.insert(id, key);
@@ -447,52 +357,45 @@ mod tests {
     use super::*;
     use bayeux_proto::{Event, RawJson};
 
-    fn event(lazy: Lazy) -> Frozen {
-        let mut event = Event::new("/a", RawJson::null());
-        event.lazy = lazy;
-        event.freeze()
+    struct Zero;
+
+    impl crate::IdSource for Zero {
+        fn draw(&mut self) -> u128 {
+            0
+        }
     }
 
-    #[test]
-    fn queue_counts_urgent_events_and_bytes() {
-        let options = TransportOptions::default();
-        let mut queue = Queue::default();
-        queue.offer(event(Lazy::Yes), &options);
-        assert!(!queue.has_urgent(), "K-12");
-        queue.offer(event(Lazy::No), &options);
-        assert!(queue.has_urgent());
-        queue.pop_front();
-        queue.pop_front();
-        assert!(!queue.has_urgent() && queue.is_empty() && queue.bytes == 0);
+    fn event(channel: &'static str) -> Frozen {
+        Event::new(channel, RawJson::null()).freeze()
+    }
+
+    /// A session whose queue has that on it, after one more event on `/a`.
+    fn after_one_more(queued: &[&'static str], limits: QueueLimits) -> (Offered, String) {
+        let id = ClientId::generate(crate::ShardId(0), &mut Zero);
+        let mut session = Session::new(id, Transport::WebSocket, None, Settings::new(true));
+        for channel in queued {
+            session.queue.push_back(event(channel));
+        }
+        assert!(!session.has_room(&event("/a"), limits));
+        let offered = session.make_room(event("/a"), limits);
+        let left = session.queue.iter().map(|event| event.channel().trim_start_matches('/')).collect();
+        (offered, left)
     }
 
     /// Z-11: each policy does what its name says.
     #[test]
     fn full_queue_acts_by_its_policy() {
-        let fill = |overflow| {
-            let options = TransportOptions { max_queue: 2, overflow, ..TransportOptions::default() };
-            let mut queue = Queue::default();
-            queue.offer(event(Lazy::No), &options);
-            queue.offer(event(Lazy::No), &options);
-            let offered = queue.offer(event(Lazy::Yes), &options);
-            (offered, queue.len(), queue.urgent)
-        };
-        assert_eq!(fill(Overflow::RemoveSession), (Offered::Overflow, 2, 2));
-        assert_eq!(fill(Overflow::DropNewest), (Offered::Refused, 2, 2));
-        assert_eq!(fill(Overflow::DropOldest), (Offered::Replaced(1), 2, 1));
-    }
-
-    #[test]
-    fn event_put_back_is_the_next_again() {
-        let mut queue = Queue { head: FIRST_NUMBER, ..Queue::default() };
-        let options = TransportOptions::default();
-        let (first, second) = (event(Lazy::No), event(Lazy::No));
-        queue.offer(first.clone(), &options);
-        queue.offer(second, &options);
-        let tail = queue.tail();
-        let taken = queue.pop_front().unwrap();
-        queue.push_front(taken);
-        assert_eq!((queue.tail(), queue.head()), (tail, FIRST_NUMBER));
-        assert!(queue.pop_front().unwrap().is_same(&first));
+        let limits = |overflow| QueueLimits { messages: 3, bytes: usize::MAX, overflow };
+        let full = |overflow| after_one_more(&["/b", "/a", "/c"], limits(overflow));
+        assert_eq!(full(Overflow::RemoveSession), (Offered::Overflow, "bac".into()));
+        assert_eq!(full(Overflow::DropNewest), (Offered::Refused, "bac".into()));
+        assert_eq!(full(Overflow::DropOldest), (Offered::Replaced(1), "aca".into()));
+        assert_eq!(full(Overflow::KeepLatest), (Offered::Replaced(1), "bca".into()));
+        // With nothing of that channel, the oldest.
+        let none = after_one_more(&["/b", "/c", "/d"], limits(Overflow::KeepLatest));
+        assert_eq!(none, (Offered::Replaced(1), "cda".into()));
+        // An event that fits into no queue drops nothing of it.
+        let small = QueueLimits { messages: 9, bytes: 5, overflow: Overflow::DropOldest };
+        assert_eq!(after_one_more(&["/b"], small), (Offered::Refused, "b".into()));
     }
 }

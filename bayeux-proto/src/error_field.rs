@@ -21,6 +21,8 @@ impl ErrorField {
     pub const CHANNEL_MISSING: Self = Self::plain(400, "channel_missing");
     /// Z-1: `400::message_invalid`, a known field of a wrong type.
     pub const MESSAGE_INVALID: Self = Self::plain(400, "message_invalid");
+    /// XB-6: `400::binary_invalid`, data that says that it is binary and is not.
+    pub const BINARY_INVALID: Self = Self::plain(400, "binary_invalid");
     /// F-12: `402::session_unknown`.
     pub const SESSION_UNKNOWN: Self = Self::plain(402, "session_unknown");
     /// F-13: `403::handshake_denied`.

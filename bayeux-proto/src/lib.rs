@@ -44,6 +44,7 @@
 //! keeps for the Bayeux protocol as CometD speaks it.
 
 mod advice;
+mod binary;
 mod channel;
 mod decode;
 mod encode;
@@ -60,6 +61,7 @@ mod template;
 mod text;
 
 pub use advice::{Advice, AdviceError, ConnectAdvice, Reconnect};
+pub use binary::{BinaryData, BinaryError};
 pub use channel::{ChannelError, ChannelKind, ChannelLimits, ChannelName, ChannelPattern, Ids, Wildcard};
 pub use decode::decode;
 pub use encode::{Frames, Outgoing, encode, encode_into, escape_line_separators, frames};

@@ -20,7 +20,7 @@ use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::Policy;
 use crate::server::Server;
 use crate::service::{Call, CallError, Service};
-use crate::session::Session;
+use crate::session::{QueueOverflow, Session};
 
 /// Options and hooks of a [`Server`] to be. What is registered here is there before the first message.
 #[must_use = "a builder does nothing until it builds"]
@@ -181,6 +181,14 @@ impl ServerBuilder {
     pub fn on_channel_created(self, initialiser: impl Fn(&mut NewChannel<'_>) + Send + Sync + 'static) -> Self {
         self.with(|server| {
             server.on_channel_created(initialiser);
+            Ok(())
+        })
+    }
+
+    /// As [`Server::on_queue_overflow`].
+    pub fn on_queue_overflow(self, listener: impl Fn(&QueueOverflow) + Send + Sync + 'static) -> Self {
+        self.with(|server| {
+            server.on_queue_overflow(listener);
             Ok(())
         })
     }

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bayeux_core::{ChannelSetting, ChannelSettings, ClientId, Command, Config, Engine, Input, ShardId};
+use bayeux_core::{ChannelQueue, ChannelSetting, ChannelSettings, ClientId, Command, Config, Engine, Input, ShardId};
 use bayeux_proto::{ByteString, ChannelError, ChannelKind, ChannelName, ChannelPattern, Event, Lazy};
 
 use crate::attributes::Attributes;
@@ -324,6 +324,13 @@ impl Channel {
         self.set(ChannelSetting::Retained(on));
     }
 
+    /// How many of its messages any session's queue may hold, and what happens to more; `None`: as many as the session's
+    /// own limits let. One message with [`Overflow::KeepLatest`](bayeux_core::Overflow::KeepLatest) is a channel of
+    /// which slow sessions get the newest message only.
+    pub fn set_queue(&self, queue: Option<ChannelQueue>) {
+        self.set(ChannelSetting::Queue(queue));
+    }
+
     /// Changes a setting.
     pub fn set(&self, setting: ChannelSetting) {
         self.command(Command::SetChannel { channel: self.pattern.clone(), setting });
@@ -451,6 +458,11 @@ impl<'a> NewChannel<'a> {
     /// Whether publishers receive their own messages through it (rule Q-6).
     pub fn set_broadcast_to_publisher(&mut self, on: bool) {
         self.settings.broadcast_to_publisher = on;
+    }
+
+    /// How many of its messages any session's queue may hold: see [`Channel::set_queue`].
+    pub fn set_queue(&mut self, queue: Option<ChannelQueue>) {
+        self.settings.queue = queue;
     }
 
     /// Keeps its last message for subscribers to come.

@@ -59,7 +59,8 @@ pub use bayeux_proto as proto;
 pub use associated::Associated;
 pub use authorizer::{Authorization, Authorizer, GrantAuthorizer, Operation};
 pub use bayeux_core::{
-    ChannelSetting, ChannelSettings, CloseReason, Config, RemovalReason, Ruling, SessionSetting, Transport, Verdict,
+    Activity, ActivityPolicy, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Config, Overflow, QueueView,
+    RemovalReason, Ruling, SessionSetting, TimestampFormat, Transport, Verdict,
 };
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;
@@ -79,5 +80,5 @@ pub use parking::Parking;
 pub use policy::{Asked, DefaultPolicy, Policy, Questions};
 pub use server::Server;
 pub use service::{Call, CallError, Service};
-pub use session::{HeartBeat, Session, SessionBatch};
+pub use session::{Acknowledgement, HeartBeat, QueueOverflow, Session, SessionBatch};
 pub use socket::upgraded_socket;

@@ -10,10 +10,10 @@ use crate::authorizer::Authorizer;
 use crate::context::Context;
 use crate::error::{BuildError, SendError};
 use crate::extension::{DynExtension, Extension};
-use crate::hooks::{Added, Listener, OnTemplate, Registration, Removed};
+use crate::hooks::{Added, Listener, Observer, OnTemplate, Registration, Removed};
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::server::Server;
-use crate::session::Session;
+use crate::session::{QueueOverflow, Session};
 
 /// # Hooks
 ///
@@ -98,6 +98,14 @@ impl Server {
     {
         let listener: Listener<Removed, ()> = Arc::new(move |(session, reason)| Box::pin(listener(session, reason)));
         let id = self.registry().add(listener, |table, entry| table.session_removed.push(entry));
+        Registration::of_server(self, id)
+    }
+
+    /// Calls `listener` with each queue that was full, and what was done about it. Called inside the server's engine: it
+    /// neither waits nor computes for long.
+    pub fn on_queue_overflow(&self, listener: impl Fn(&QueueOverflow) + Send + Sync + 'static) -> Registration {
+        let listener: Observer<QueueOverflow> = Arc::new(listener);
+        let id = self.registry().add(listener, |table, entry| table.overflow.push(entry));
         Registration::of_server(self, id)
     }
 

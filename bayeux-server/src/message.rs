@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use bayeux_proto::{ChannelKind, ChannelName, ChannelPattern, ErrorField, Event, Lazy, Message, Parameters, RawJson};
+use bayeux_proto::{
+    BinaryData, BinaryError, ChannelKind, ChannelName, ChannelPattern, ErrorField, Event, Lazy, Message, Parameters,
+    RawJson,
+};
 use serde::de::DeserializeOwned;
 
 use crate::associated::Associated;
@@ -56,6 +59,15 @@ impl Incoming {
     /// [`DataError`] where it does not have the shape of `T`.
     pub fn data<T: DeserializeOwned>(&self) -> Result<T, DataError> {
         Ok(self.raw().to()?)
+    }
+
+    /// The message's binary data; `None` where it says that it has none (section XB).
+    ///
+    /// # Errors
+    /// [`BinaryError`] where it says so and it is not true. With [`Config::binary`](bayeux_core::Config::binary) such a
+    /// message is refused before anybody sees it.
+    pub fn binary(&self) -> Result<Option<BinaryData>, BinaryError> {
+        self.message.binary()
     }
 
     /// The value of a variable of the template that this listens on (rule C-10).

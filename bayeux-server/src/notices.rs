@@ -8,7 +8,7 @@ use bayeux_proto::ChannelPattern;
 use crate::hooks::{self, Table};
 use crate::message::Subscribed;
 use crate::server::Server;
-use crate::session::{Facts, HeartBeat, Session};
+use crate::session::{Acknowledgement, Facts, HeartBeat, QueueOverflow, Session};
 use crate::shard::State;
 
 /// A session that was removed, and what it was subscribed to, as far as that was told.
@@ -68,8 +68,24 @@ impl State {
             Notice::Resumed { session, timed_out } => {
                 heartbeat(server, session.as_str(), HeartBeat::Resumed { timed_out });
             }
-            Notice::Overflowed { session, messages } => {
-                tracing::warn!(%session, messages, "messages dropped: the session's queue is full");
+            Notice::Overflowed { session, channel, policy, messages } => {
+                let policy_name = policy.as_str();
+                tracing::warn!(%session, %channel, policy = policy_name, messages, "the session's queue is full");
+                let table = server.registry().table();
+                if table.overflow.is_empty() {
+                    return;
+                }
+                let Some(session) = server.session(session.as_str()) else { return };
+                let overflow = QueueOverflow { session, channel, policy, messages };
+                for listener in &table.overflow {
+                    hooks::quietly("a listener of full queues", || (listener.hook)(&overflow));
+                }
+            }
+            Notice::BatchSent { session, batch, messages } => {
+                acknowledgement(server, session.as_str(), Acknowledgement::Sent { batch, messages });
+            }
+            Notice::BatchAcknowledged { session, batch } => {
+                acknowledgement(server, session.as_str(), Acknowledgement::Received { batch });
             }
             Notice::DecisionExpired { id } => {
                 tracing::warn!(?id, "a hook did not answer in time; its message is denied");
@@ -152,6 +168,13 @@ async fn tell_of(table: &Table, session: &Session, event: Subscribed, begins: bo
     };
     for listeners in places.into_iter().flatten() {
         hooks::notify(listeners, event.clone()).await;
+    }
+}
+
+fn acknowledgement(server: &Server, session: &str, news: Acknowledgement) {
+    let Some(session) = server.session(session).filter(Session::has_hooks) else { return };
+    for listener in &session.hooks().batches {
+        hooks::quietly("a listener of acknowledgements", || (listener.hook)(&news));
     }
 }
 

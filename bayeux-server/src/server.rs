@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bayeux_core::{BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
-use bayeux_proto::{Batch, ChannelName, Event, Limits, meta};
+use bayeux_proto::{Batch, BinaryData, ChannelName, Event, Limits, meta};
 use http::header::USER_AGENT;
 use http::request::Parts;
 use tokio::runtime::Handle;
@@ -70,6 +70,16 @@ impl Server {
     /// [`SendError`] where `channel` is no channel name, or `data` does not serialise.
     pub async fn publish(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let (channel, event) = self.event(channel, data)?;
+        self.publish_event(channel, event, None).await
+    }
+
+    /// Publishes binary data on a channel (section XB).
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel name.
+    pub async fn publish_binary(&self, channel: &str, data: &BinaryData) -> Result<(), SendError> {
+        let channel = self.channel_name(channel)?;
+        let event = Event::binary(channel.text().clone(), data);
         self.publish_event(channel, event, None).await
     }
 

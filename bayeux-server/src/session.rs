@@ -6,8 +6,8 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, Points, RemovalReason, SessionSetting, ShardId, Transport};
-use bayeux_proto::{ChannelName, ChannelPattern, Event};
+use bayeux_core::{ClientId, Command, Overflow, Points, QueueView, RemovalReason, SessionSetting, ShardId, Transport};
+use bayeux_proto::{BinaryData, ByteString, ChannelName, ChannelPattern, Event};
 
 use crate::attributes::Attributes;
 use crate::channel::pattern;
@@ -62,6 +62,47 @@ pub(crate) struct SessionHooks {
     pub(crate) subscribed: Hooked<Listener<Subscribed, ()>>,
     pub(crate) unsubscribed: Hooked<Listener<Subscribed, ()>>,
     pub(crate) heartbeats: Hooked<Observer<HeartBeat>>,
+    pub(crate) queued: Hooked<QueueListener>,
+    pub(crate) dequeue: Hooked<QueueListener>,
+    pub(crate) queue_maxed: Hooked<QueueMaxedListener>,
+    pub(crate) batches: Hooked<Observer<Acknowledgement>>,
+}
+
+/// Sees a session's queue, and may edit it.
+type QueueListener = Arc<dyn Fn(&mut QueueView<'_>) + Send + Sync>;
+
+/// Sees a full queue and what does not fit.
+type QueueMaxedListener = Arc<dyn Fn(&mut QueueView<'_>, &OutgoingMessage<'_>) -> bool + Send + Sync>;
+
+/// A session's queue was full, and a policy acted (rules Q-9, Z-11).
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct QueueOverflow {
+    /// Whose.
+    pub session: Session,
+    /// The channel of the message that did not fit.
+    pub channel: ByteString,
+    /// What was done.
+    pub policy: Overflow,
+    /// How many messages were dropped, that one included where it was.
+    pub messages: usize,
+}
+
+/// How far a session with acknowledged messages is (rule XA-14).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acknowledgement {
+    /// Messages were sent.
+    Sent {
+        /// The number of their batch.
+        batch: u64,
+        /// How many, those that are sent again included.
+        messages: usize,
+    },
+    /// The client has received everything up to a batch.
+    Received {
+        /// The number of that batch.
+        batch: u64,
+    },
 }
 
 /// A session's meta connect, and so the sign that its client is there (rule A-25).
@@ -131,6 +172,12 @@ impl Session {
         self.server.ask_shard(self.shard(), subscriptions).unwrap_or_default()
     }
 
+    /// The lag between its client and the server, as the client estimates it; only where the client asks for the time
+    /// (rule XT-2). `None` inside hooks that may not wait.
+    pub fn lag(&self) -> Option<Duration> {
+        self.server.ask_shard(self.shard(), |engine| engine.lag(self.id())).flatten()
+    }
+
     /// The attribute of that name, if it has one of that type.
     pub fn attribute<T: Send + Sync + 'static>(&self, name: &str) -> Option<Arc<T>> {
         self.facts.extras.get()?.attributes.get(name)
@@ -163,6 +210,15 @@ impl Session {
     pub fn deliver(&self, channel: &str, data: impl IntoData) -> Result<(), SendError> {
         let channel = self.server.channel_name(channel)?;
         self.deliver_event(Event::new(channel.text().clone(), data.into_data()?))
+    }
+
+    /// Delivers binary data to this session alone (section XB).
+    ///
+    /// # Errors
+    /// [`SendError`] where `channel` is no channel name.
+    pub fn deliver_binary(&self, channel: &str, data: &BinaryData) -> Result<(), SendError> {
+        let channel = self.server.channel_name(channel)?;
+        self.deliver_event(Event::binary(channel.text().clone(), data))
     }
 
     /// As [`Session::deliver`], from another session, which hooks then see as the sender (rule Q-11).
@@ -270,6 +326,27 @@ impl Session {
         self.set(SessionSetting::MetaConnectDeliverOnly(on));
     }
 
+    /// How many messages its queue may hold before its policy acts.
+    pub fn set_max_queue(&self, messages: Option<usize>) {
+        self.set(SessionSetting::MaxQueue(messages));
+    }
+
+    /// How many bytes its queue may hold before its policy acts.
+    pub fn set_max_queue_bytes(&self, bytes: Option<usize>) {
+        self.set(SessionSetting::MaxQueueBytes(bytes));
+    }
+
+    /// What happens when its queue is full.
+    pub fn set_overflow(&self, policy: Option<Overflow>) {
+        self.set(SessionSetting::Overflow(policy));
+    }
+
+    /// How long it may be idle, where idle sessions are disconnected at all
+    /// ([`Config::activity`](bayeux_core::Config::activity)).
+    pub fn set_max_inactivity(&self, time: Option<Duration>) {
+        self.set(SessionSetting::MaxInactivity(time));
+    }
+
     /// Changes a setting.
     pub fn set(&self, setting: SessionSetting) {
         self.command(Command::SetSession { session: self.id().clone(), setting });
@@ -341,6 +418,39 @@ impl Session {
         self.add(Points::HEARTBEATS, listener, |hooks, entry| hooks.heartbeats.push(entry))
     }
 
+    /// Calls `listener` with the session's queue each time that something was added to it. It may edit the queue: with
+    /// [`QueueView::keep_latest`] it conflates. Called inside the server's engine: it neither waits nor computes for
+    /// long.
+    pub fn on_queued(&self, listener: impl Fn(&mut QueueView<'_>) + Send + Sync + 'static) -> Registration {
+        let listener: QueueListener = Arc::new(listener);
+        self.add(Points::QUEUED, listener, |hooks, entry| hooks.queued.push(entry))
+    }
+
+    /// Calls `listener` with the session's queue right before it is sent, the last chance to edit it (rule Q-14). To
+    /// conflate here costs one pass for all that came since the last response. Called as [`Session::on_queued`] is.
+    pub fn on_dequeue(&self, listener: impl Fn(&mut QueueView<'_>) + Send + Sync + 'static) -> Registration {
+        let listener: QueueListener = Arc::new(listener);
+        self.add(Points::DEQUEUE, listener, |hooks, entry| hooks.dequeue.push(entry))
+    }
+
+    /// Calls `listener` with the session's queue and a message for which it has no room (rule Q-9). It may make room;
+    /// where it does not, the session's policy acts. Where it returns false, the message is dropped, and that is all.
+    /// Called as [`Session::on_queued`] is.
+    pub fn on_queue_maxed(
+        &self,
+        listener: impl Fn(&mut QueueView<'_>, &OutgoingMessage<'_>) -> bool + Send + Sync + 'static,
+    ) -> Registration {
+        let listener: QueueMaxedListener = Arc::new(listener);
+        self.add(Points::QUEUE_MAXED, listener, |hooks, entry| hooks.queue_maxed.push(entry))
+    }
+
+    /// Calls `listener` when messages were sent to a session that acknowledges, and when it has (rule XA-14). Called
+    /// inside the server's engine: it neither waits nor computes for long.
+    pub fn on_acknowledgement(&self, listener: impl Fn(&Acknowledgement) + Send + Sync + 'static) -> Registration {
+        let listener: Observer<Acknowledgement> = Arc::new(listener);
+        self.add(Points::BATCHES, listener, |hooks, entry| hooks.batches.push(entry))
+    }
+
     fn add<T>(&self, points: Points, hook: T, place: impl FnOnce(&mut SessionHooks, Entry<T>)) -> Registration {
         let id = self.server.registry().next_id();
         self.change_hooks(|hooks| place(hooks, Entry { id, hook }));
@@ -372,7 +482,19 @@ impl Session {
 
 impl SessionHooks {
     fn remove(&mut self, id: HookId) {
-        let Self { extensions, messages, added, removed, subscribed, unsubscribed, heartbeats } = self;
+        let Self {
+            extensions,
+            messages,
+            added,
+            removed,
+            subscribed,
+            unsubscribed,
+            heartbeats,
+            queued,
+            dequeue,
+            queue_maxed,
+            batches,
+        } = self;
         extensions.retain(|entry| entry.id != id);
         messages.retain(|entry| entry.id != id);
         added.retain(|entry| entry.id != id);
@@ -380,6 +502,10 @@ impl SessionHooks {
         subscribed.retain(|entry| entry.id != id);
         unsubscribed.retain(|entry| entry.id != id);
         heartbeats.retain(|entry| entry.id != id);
+        queued.retain(|entry| entry.id != id);
+        dequeue.retain(|entry| entry.id != id);
+        queue_maxed.retain(|entry| entry.id != id);
+        batches.retain(|entry| entry.id != id);
     }
 }
 

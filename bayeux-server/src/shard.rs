@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
+use std::time::Duration;
 
 use bayeux_core::{
     Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Input, Output, Point,
@@ -14,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::channel::Initialise;
+use crate::clock;
 use crate::context::Origin;
 use crate::effects::{self, Effects};
 use crate::hooks::{Asking, Initialising};
@@ -30,6 +32,9 @@ const OUTPUTS_PER_TURN: usize = 256;
 
 /// How many messages of other shards one turn takes, for the same reason.
 const FORWARDS_PER_TURN: usize = 256;
+
+/// How long an engine counts the wall time by itself: the system's clock may be set, and drifts.
+const WALL_TIME_PERIOD: Duration = Duration::from_secs(1);
 
 /// What one drain of a WebSocket hands out at most. A slow reader holds this much outside the limits of its session's
 /// queue; a fast one needs one turn for each.
@@ -56,6 +61,8 @@ pub(crate) struct State {
     moved_on: Vec<ConnectionKey>,
     /// When the shard's task wakes by itself.
     armed: Time,
+    /// When the engine is told the wall time again.
+    wall_time_due: Time,
     /// The session removed last, while notices of its subscriptions follow.
     pub(crate) leaving: Option<Leaving>,
     /// Set when the server stops.
@@ -96,6 +103,7 @@ impl Shard {
             initialising,
             moved_on: Vec::new(),
             armed: Time::MAX,
+            wall_time_due: Time::ZERO + WALL_TIME_PERIOD,
             leaving: None,
             stopping: false,
         };
@@ -123,6 +131,10 @@ impl Shard {
         let mut wakers = Vec::new();
         let mut state = self.lock();
         let now = server.inner().clock.now();
+        if now >= state.wall_time_due {
+            state.engine.set_wall_time(now, clock::unix_time());
+            state.wall_time_due = now + WALL_TIME_PERIOD;
+        }
         let fed = feed(&mut state, now);
         let more = state.hand_out(self.id, server, now, &mut wakers);
         state.unblock(&mut wakers);

@@ -16,7 +16,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bayeux_core::{Config, ConfigError, Transport};
+use bayeux_core::{Activity, ActivityPolicy, Config, ConfigError, TimestampFormat, Transport};
 use bayeux_http::{HttpOptions, HttpOptionsError, ListenerOptions};
 use bayeux_proto::Limits;
 use bayeux_ws::{WsOptions, WsOptionsError};
@@ -41,6 +41,16 @@ pub struct Settings {
     pub ws_paths: Vec<String>,
     /// Whether callback-polling is served, as if [`Config::allowed_transports`] named it. Default: false (rule Z-13).
     pub callback_polling: bool,
+    /// Whether messages to clients have a timestamp, becoming [`Config::timestamp`]. Default: true.
+    pub timestamp: bool,
+    /// How it is written. Default: as clients of CometD write it.
+    pub timestamp_format: TimestampFormat,
+    /// Whether idle sessions are disconnected, becoming [`Config::activity`]. Default: false.
+    pub activity: bool,
+    /// When they are. Default: after 5 min in which the client sent nothing.
+    pub idle: Activity,
+    /// Filters of published data. Default: none.
+    pub filters: Vec<Filter>,
     /// Whether the chat page and its services are served. Default: true.
     pub demo: bool,
     /// Origins whose pages may use long-polling; becomes [`HttpOptions::allowed_origins`]. Default: none.
@@ -63,6 +73,47 @@ pub struct Settings {
     pub ws: WsOptions,
 }
 
+/// A ready-made filter of the data that is published on some channels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// The channel, or the pattern for several.
+    pub channel: String,
+    /// What becomes of their data.
+    pub preset: FilterPreset,
+}
+
+/// The filters that can be named on the command line (rule A-71).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterPreset {
+    /// [`NoMarkup`](bayeux_http::filter::NoMarkup)
+    NoMarkup,
+    /// [`NoScripts`](bayeux_http::filter::NoScripts)
+    NoScripts,
+}
+
+impl Filter {
+    fn parse(text: &str) -> Option<Self> {
+        let (channel, preset) = text.rsplit_once('=')?;
+        let preset = match preset {
+            "no-markup" => FilterPreset::NoMarkup,
+            "no-scripts" => FilterPreset::NoScripts,
+            _ => return None,
+        };
+        let pattern = bayeux_proto::ChannelPattern::parse(&channel.into(), &bayeux_proto::ChannelLimits::default());
+        Some(Self { channel: pattern.ok()?.as_str().to_owned(), preset })
+    }
+}
+
+impl std::fmt::Display for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let preset = match self.preset {
+            FilterPreset::NoMarkup => "no-markup",
+            FilterPreset::NoScripts => "no-scripts",
+        };
+        write!(f, "{}={preset}", self.channel)
+    }
+}
+
 /// The shape of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
@@ -80,12 +131,19 @@ impl Default for Settings {
         let mut config = Config::default();
         config.acknowledge = true;
         config.timesync = true;
+        config.timestamp = Some(TimestampFormat::HttpDate);
+        config.binary = true;
         config.shards = u16::try_from(cores).unwrap_or(u16::MAX).min(bayeux_core::ShardId::COUNT_MAX);
         Self {
             listen: vec!["127.0.0.1:8080".into()],
             paths: vec!["/cometd".into()],
             ws_paths: Vec::new(),
             callback_polling: false,
+            timestamp: true,
+            timestamp_format: TimestampFormat::HttpDate,
+            activity: false,
+            idle: Activity { max_inactivity: Duration::from_secs(300), policy: ActivityPolicy::Client },
+            filters: Vec::new(),
             demo: true,
             allow_origins: Vec::new(),
             ws_allow_origins: Vec::new(),
@@ -247,6 +305,8 @@ impl Loaded {
         config.channels.validate_characters = config.validate_message_fields;
         // Callback-polling has no other way to deliver (rule O-16).
         config.callback_polling.meta_connect_deliver_only = true;
+        config.timestamp = self.settings.timestamp.then_some(self.settings.timestamp_format);
+        config.activity = self.settings.activity.then_some(self.settings.idle);
         if self.settings.callback_polling && !config.allowed_transports.contains(&Transport::CallbackPolling) {
             config.allowed_transports.push(Transport::CallbackPolling);
         }

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use bayeux_core::{Overflow, Transport};
+use bayeux_core::{ActivityPolicy, Overflow, TimestampFormat, Transport};
 use bayeux_http::SameSite;
 
-use super::LogFormat;
+use super::{Filter, LogFormat};
 
 /// A place for a value, borrowed from the settings: it parses text into itself and prints itself back.
 ///
@@ -57,6 +57,12 @@ pub(super) enum Slot<'a> {
     Transports(&'a mut Vec<Transport>),
     /// What to do with a queue that is full.
     Overflow(&'a mut Overflow),
+    /// How timestamps are written.
+    TimestampFormat(&'a mut TimestampFormat),
+    /// What counts as activity.
+    ActivityPolicy(&'a mut ActivityPolicy),
+    /// Ready-made filters on channels.
+    Filters(&'a mut Vec<Filter>),
 }
 
 /// What a negative length of time means.
@@ -91,16 +97,20 @@ impl Slot<'_> {
             | Self::ErrorStatus(_) => "N",
             Self::SizeOrOff(_) | Self::Size(_) => "BYTES",
             Self::Text(_) | Self::TextOrOff(_) => "TEXT",
-            Self::SameSite(_) | Self::LogFormat(_) | Self::Overflow(_) => "WORD",
+            Self::SameSite(_)
+            | Self::LogFormat(_)
+            | Self::Overflow(_)
+            | Self::TimestampFormat(_)
+            | Self::ActivityPolicy(_) => "WORD",
             Self::LogLevel(_) => "LEVEL",
-            Self::List(_) | Self::Transports(_) => "LIST",
+            Self::List(_) | Self::Transports(_) | Self::Filters(_) => "LIST",
             Self::Paths(_) => "PATH",
         }
     }
 
     /// Whether a flag for it may be repeated, each adding to the list.
     pub(super) fn is_list(&self) -> bool {
-        matches!(self, Self::List(_) | Self::Paths(_) | Self::Transports(_))
+        matches!(self, Self::List(_) | Self::Paths(_) | Self::Transports(_) | Self::Filters(_))
     }
 
     /// Whether it is yes or no.
@@ -138,7 +148,12 @@ impl Slot<'_> {
             Self::Transports(_) => {
                 "names of transports, separated by commas: websocket, long-polling, callback-polling".into()
             }
-            Self::Overflow(_) => "one of remove-session, drop-newest, drop-oldest".into(),
+            Self::Overflow(_) => "one of remove-session, drop-newest, drop-oldest, keep-latest".into(),
+            Self::TimestampFormat(_) => "one of http-date, iso-8601".into(),
+            Self::ActivityPolicy(_) => "one of client, client-server".into(),
+            Self::Filters(_) => {
+                "CHANNEL=FILTER, separated by commas; channels such as /chat/**, filters no-markup, no-scripts".into()
+            }
         }
     }
 
@@ -234,13 +249,23 @@ impl Slot<'_> {
                 }
                 **value = transports;
             }
-            Self::Overflow(value) => {
+            Self::Overflow(value) => **value = Overflow::from_word(text).ok_or(Unacceptable)?,
+            Self::TimestampFormat(value) => {
                 **value = match text {
-                    "remove-session" => Overflow::RemoveSession,
-                    "drop-newest" => Overflow::DropNewest,
-                    "drop-oldest" => Overflow::DropOldest,
+                    "http-date" => TimestampFormat::HttpDate,
+                    "iso-8601" => TimestampFormat::Iso8601,
                     _ => return Err(Unacceptable),
                 }
+            }
+            Self::ActivityPolicy(value) => {
+                **value = match text {
+                    "client" => ActivityPolicy::Client,
+                    "client-server" => ActivityPolicy::ClientServer,
+                    _ => return Err(Unacceptable),
+                }
+            }
+            Self::Filters(value) => {
+                **value = items(text).map(|item| Filter::parse(item).ok_or(Unacceptable)).collect::<Result<_, _>>()?;
             }
         }
         Ok(())
@@ -273,11 +298,15 @@ impl fmt::Display for Slot<'_> {
                 let names: Vec<&str> = value.iter().map(|transport| transport.as_str()).collect();
                 f.write_str(&names.join(","))
             }
-            Self::Overflow(value) => f.write_str(match value {
-                Overflow::RemoveSession => "remove-session",
-                Overflow::DropNewest => "drop-newest",
-                Overflow::DropOldest => "drop-oldest",
-            }),
+            Self::Overflow(value) => f.write_str(value.as_str()),
+            Self::TimestampFormat(TimestampFormat::HttpDate) => f.write_str("http-date"),
+            Self::TimestampFormat(TimestampFormat::Iso8601) => f.write_str("iso-8601"),
+            Self::ActivityPolicy(ActivityPolicy::Client) => f.write_str("client"),
+            Self::ActivityPolicy(ActivityPolicy::ClientServer) => f.write_str("client-server"),
+            Self::Filters(value) => {
+                let items: Vec<String> = value.iter().map(Filter::to_string).collect();
+                f.write_str(&items.join(","))
+            }
         }
     }
 }

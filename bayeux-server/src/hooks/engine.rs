@@ -5,7 +5,9 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bayeux_core::{Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Point, Points, Question, Verdict};
+use bayeux_core::{
+    Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Point, Points, Question, QueueView, Verdict,
+};
 use bayeux_proto::{ChannelPattern, Event, Frozen, Reply};
 
 use crate::channel::{Initialise, NewChannel};
@@ -72,6 +74,28 @@ impl Hooks for EngineHooks {
             }
         }
         message.changed().map_or(Edit::Keep, Edit::Replace)
+    }
+
+    fn queued(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        let Some((session, _)) = self.session_with_hooks(to) else { return };
+        for listener in &session.hooks().queued {
+            quietly("a listener of a queue", || (listener.hook)(queue));
+        }
+    }
+
+    fn dequeue(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        let Some((session, _)) = self.session_with_hooks(to) else { return };
+        for listener in &session.hooks().dequeue {
+            quietly("a listener of a queue", || (listener.hook)(queue));
+        }
+    }
+
+    fn queue_maxed(&self, to: &ClientId, from: Option<&ClientId>, queue: &mut QueueView<'_>, event: &Frozen) -> bool {
+        let Some((session, server)) = self.session_with_hooks(to) else { return true };
+        let from = from.and_then(|id| server.session(id.as_str()));
+        let hooks = session.hooks();
+        let message = OutgoingMessage::frozen(from, session, event);
+        hooks.queue_maxed.iter().all(|listener| pass(|| (listener.hook)(queue, &message)))
     }
 
     fn reply(&self, to: Option<&ClientId>, reply: &mut Reply) -> Edit<()> {

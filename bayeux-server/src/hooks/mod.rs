@@ -25,7 +25,7 @@ use crate::extension::{Directions, DynExtension};
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::{Boxed, DynPolicy};
 use crate::server::{Inner, Server};
-use crate::session::Session;
+use crate::session::{QueueOverflow, Session};
 
 pub(crate) use ask::Asking;
 pub(crate) use engine::{EngineHooks, Initialising, quietly};
@@ -75,6 +75,7 @@ pub(crate) struct Table {
     pub(crate) unsubscribed: Hooked<Listener<Subscribed, ()>>,
     pub(crate) channel_added: Hooked<Observer<Channel>>,
     pub(crate) channel_removed: Hooked<Observer<ChannelPattern>>,
+    pub(crate) overflow: Hooked<Observer<QueueOverflow>>,
 }
 
 /// A message listener on a template.
@@ -267,6 +268,7 @@ impl Table {
         self.unsubscribed.retain(|entry| keep(entry.id));
         self.channel_added.retain(|entry| keep(entry.id));
         self.channel_removed.retain(|entry| keep(entry.id));
+        self.overflow.retain(|entry| keep(entry.id));
         self.channels.retain(|_, hooks| {
             hooks.retain(keep);
             !hooks.is_empty()

@@ -639,7 +639,9 @@ fn notice_line(notice: &Notice) -> Option<String> {
         Notice::Resumed { session, timed_out } => {
             format!("server: {session} is resumed{}", if *timed_out { " by timeout" } else { "" })
         }
-        Notice::Overflowed { session, messages } => format!("server: {session} lost {messages} messages"),
+        Notice::Overflowed { session, channel, policy, messages } => {
+            format!("server: {session} lost {messages} messages, full at {channel}: {}", policy.as_str())
+        }
         // Sessions appear with their handshake reply, expired questions with their retirement.
         Notice::SessionAdded { .. } | Notice::DecisionExpired { .. } => return None,
         _ => format!("server: {notice:?}"),
