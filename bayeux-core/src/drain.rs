@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
+use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply, WHOLE_BATCH};
 
 use crate::config::Transport;
 use crate::connection::{Conn, ConnKey, Out, Pending, ReplyKind};
@@ -193,6 +193,23 @@ impl Engine {
         true
     }
 
+    /// Hands out a batch and the reply that closes it: whole, if it is to be one frame, whatever the share.
+    fn write_batch(&mut self, key: ConnKey, share: &mut Share<'_>) -> bool {
+        let Some(conn) = self.conns.get_mut(key) else { return true };
+        let size = |out: &Out| match &out.message {
+            Outgoing::Event(event) => event.size(),
+            Outgoing::Reply(_) => 0,
+        };
+        if conn.out.iter().map(size).sum::<usize>() > WHOLE_BATCH {
+            return self.write_out(key, share);
+        }
+        for next in conn.out.drain(..) {
+            conn.expiring.extend(next.expiry);
+            share.out.push(next.message);
+        }
+        true
+    }
+
     /// Hands out a WebSocket's replies, each behind the events before it.
     fn write_replies(&mut self, key: ConnKey, share: &mut Share<'_>) -> bool {
         loop {
@@ -209,7 +226,7 @@ impl Engine {
             if batch {
                 self.take_batch(key, session);
                 self.settle_reply(key, pending);
-                if self.write_out(key, share) {
+                if self.write_batch(key, share) {
                     continue;
                 }
                 return false;

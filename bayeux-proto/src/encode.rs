@@ -2,6 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
+use crate::extension::AckReply;
 use crate::frozen::Frozen;
 use crate::reply::Reply;
 use crate::text::{Length, Sink};
@@ -28,6 +29,13 @@ impl Outgoing {
         match self {
             Self::Event(_) => false,
             Self::Reply(reply) => reply.ends_envelope,
+        }
+    }
+
+    fn event_size(&self) -> usize {
+        match self {
+            Self::Event(event) => event.size(),
+            Self::Reply(_) => 0,
         }
     }
 
@@ -58,10 +66,16 @@ pub fn encode_into(messages: &[Outgoing], out: &mut BytesMut) {
 /// Cuts messages into WebSocket frames: each run of events into envelopes of `events_per_frame` (0: all of the run in
 /// one), the replies to one envelope into one (rules TW-8, O-35; see [`Reply::ends_envelope`]). A lone event is not
 /// copied.
+///
+/// Events that a connect reply acknowledges share its frame, if they are no more than [`WHOLE_BATCH`] bytes: a client
+/// that loses its connection has all of such a batch or nothing, and so is never sent a part of it twice (rule XA-6).
 pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
     let events_max = if events_per_frame == 0 { usize::MAX } else { events_per_frame };
-    Frames { rest: messages, events_max }
+    Frames { rest: messages, events_max, loose: 0 }
 }
+
+/// Bytes of the events of a batch that leaves in one WebSocket frame: half of what CometD's Java client takes in one.
+pub const WHOLE_BATCH: usize = 32 * 1024;
 
 /// Makes an encoded envelope fit to stand in a script: U+2028 and U+2029 in raw values become escapes (rule TJ-5).
 /// Without any it is not copied.
@@ -93,19 +107,47 @@ pub fn escape_line_separators(json: Bytes) -> Bytes {
 pub struct Frames<'a> {
     rest: &'a [Outgoing],
     events_max: usize,
+    /// Events in front that are known to be in no batch.
+    loose: usize,
+}
+
+impl Frames<'_> {
+    /// The length of a batch that `rest` begins with, events and replies, if it is to leave whole. Otherwise all events
+    /// in front are loose.
+    fn batch(&mut self) -> Option<usize> {
+        let events = self.rest.iter().take_while(|message| message.is_event()).count();
+        self.loose = events;
+        let bytes: usize = self.rest[..events].iter().map(Outgoing::event_size).sum();
+        let Some(Outgoing::Reply(reply)) = self.rest.get(events) else { return None };
+        let acknowledged = matches!(reply.ack, Some(AckReply::Batch(_)));
+        (acknowledged && bytes <= WHOLE_BATCH).then(|| {
+            self.loose = 0;
+            events + replies(&self.rest[events..])
+        })
+    }
+}
+
+/// How many replies in front are to one envelope.
+fn replies(messages: &[Outgoing]) -> usize {
+    let mut ended = false;
+    let run = messages.iter().take_while(|message| !message.is_event());
+    run.take_while(|reply| !std::mem::replace(&mut ended, reply.ends_envelope())).count()
 }
 
 impl Iterator for Frames<'_> {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let is_event = self.rest.first()?.is_event();
-        let run = self.rest.iter().take_while(|message| message.is_event() == is_event);
-        let items = if is_event {
-            run.take(self.events_max).count()
+        let items = if !self.rest.first()?.is_event() {
+            replies(self.rest)
+        } else if self.loose == 0
+            && let Some(batch) = self.batch()
+        {
+            batch
         } else {
-            let mut ended = false;
-            run.take_while(|reply| !std::mem::replace(&mut ended, reply.ends_envelope())).count()
+            let items = self.loose.min(self.events_max);
+            self.loose -= items;
+            items
         };
         let (frame, rest) = self.rest.split_at(items);
         self.rest = rest;
@@ -160,6 +202,22 @@ mod tests {
             encode(&[event(1), reply("1"), event(2)]),
             r#"[{"channel":"/a","data":1},{"id":"1","channel":"/b","successful":true},{"channel":"/a","data":2}]"#
         );
+    }
+
+    /// XA-6: a batch is one frame, whatever the number of events per frame; a large one is not.
+    #[test]
+    fn a_batch_shares_the_frame_of_the_reply_that_closes_it() {
+        let closing = || {
+            let Outgoing::Reply(mut reply) = reply("1") else { unreachable!("made above") };
+            reply.ack = Some(AckReply::Batch(7));
+            reply.ends_envelope = true;
+            Outgoing::Reply(reply)
+        };
+        let frames = text(&[event(1), event(2), closing(), event(3), event(4), reply("2")], 1);
+        assert_eq!(frames.len(), 4, "{frames:?}");
+        assert!(frames[0].contains(r#""data":2"#) && frames[0].contains(r#""ack":7"#));
+        let large = Outgoing::Event(Event::new("/a", RawJson::from_text(&"x".repeat(WHOLE_BATCH))).freeze());
+        assert_eq!(text(&[event(1), large, closing()], 1).len(), 3);
     }
 
     /// TW-8: the replies to one envelope leave in one frame, those to two in two.

@@ -64,7 +64,7 @@ pub use advice::{Advice, AdviceError, ConnectAdvice, Reconnect};
 pub use binary::{BinaryData, BinaryError};
 pub use channel::{ChannelError, ChannelKind, ChannelLimits, ChannelName, ChannelPattern, Ids, Wildcard};
 pub use decode::decode;
-pub use encode::{Frames, Outgoing, encode, encode_into, escape_line_separators, frames};
+pub use encode::{Frames, Outgoing, WHOLE_BATCH, encode, encode_into, escape_line_separators, frames};
 pub use error_field::{ErrorField, ErrorParts};
 pub use extension::{AckReply, AckRequest, ExtRequest, TimesyncReply, TimesyncRequest};
 pub use frozen::{Event, Frozen, Lazy};

@@ -644,7 +644,7 @@ fn notice_line(notice: &Notice) -> Option<String> {
         }
         // Sessions appear with their handshake reply, expired questions with their retirement.
         Notice::SessionAdded { .. } | Notice::DecisionExpired { .. } => return None,
-        _ => format!("server: {notice:?}"),
+        Notice::BatchSent { .. } | Notice::BatchAcknowledged { .. } | _ => format!("server: {notice:?}"),
     })
 }
 
