@@ -51,8 +51,8 @@ pub enum Overflow {
     DropNewest,
     /// Drop from the front until the message fits.
     DropOldest,
-    /// Drop older messages on the same channel until the message fits, as if by conflation; where that is not enough,
-    /// as [`Overflow::DropOldest`].
+    /// Conflate: from then on until it is empty, the queue holds the latest message of each channel only. Where that
+    /// is not enough, as [`Overflow::DropOldest`].
     KeepLatest,
 }
 

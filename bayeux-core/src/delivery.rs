@@ -107,7 +107,7 @@ impl Enqueuing<'_> {
             }
         }
         let lazy = event.lazy();
-        let wake = if session.has_room(&event, limits) {
+        let wake = if session.can_queue(&event, limits) {
             session.queue.push_back(event);
             session.wake_for(lazy)
         } else {
@@ -117,7 +117,9 @@ impl Enqueuing<'_> {
                 Offered::Refused => (1, Wake::None),
                 Offered::Overflow => (session.queue.len() + 1, Wake::Remove),
             };
-            overflowed = Some(Overflowed { channel, policy, dropped });
+            if dropped > 0 {
+                overflowed = Some(Overflowed { channel, policy, dropped });
+            }
             wake
         };
         if self.points.contains(Points::QUEUED) && wake != Wake::Remove {

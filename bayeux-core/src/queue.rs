@@ -20,6 +20,8 @@ pub(crate) struct Queue {
     bytes: usize,
     /// How many of them are not lazy.
     urgent: usize,
+    /// Whether it holds the latest event of each channel only, until it is empty again.
+    conflating: bool,
 }
 
 /// How much a queue may hold, and what happens beyond that (rules Q-9, Z-11).
@@ -43,7 +45,7 @@ pub(crate) enum Offered {
 
 impl Queue {
     pub(crate) fn new() -> Self {
-        Self { events: VecDeque::new(), head: FIRST_NUMBER, bytes: 0, urgent: 0 }
+        Self { events: VecDeque::new(), head: FIRST_NUMBER, bytes: 0, urgent: 0, conflating: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -110,6 +112,24 @@ impl Queue {
         oldest.is_some_and(|at| self.remove(at).is_some())
     }
 
+    /// Whether it is to hold the latest event of each channel only.
+    pub(crate) fn is_conflating(&self) -> bool {
+        self.conflating
+    }
+
+    /// From now on, until it is empty, it holds the latest event of each channel only, `channel` having one to come.
+    /// Returns how many others were dropped. Linear.
+    pub(crate) fn conflate(&mut self, channel: &ByteString) -> usize {
+        if std::mem::replace(&mut self.conflating, true) {
+            return usize::from(self.remove_oldest_of(channel));
+        }
+        let before = self.len();
+        let mut view = QueueView::new(self);
+        view.keep_latest(|event| Some(event.channel().clone()));
+        view.retain(|event| event.channel() != channel);
+        before - self.len()
+    }
+
     fn count(&mut self, event: &Frozen) {
         self.bytes += event.size();
         self.urgent += usize::from(event.lazy() == Lazy::No);
@@ -120,9 +140,12 @@ impl Queue {
         self.head = self.head.wrapping_add(1);
         self.bytes -= event.size();
         self.urgent -= usize::from(event.lazy() == Lazy::No);
-        if self.events.is_empty() && self.events.capacity() > IDLE_CAPACITY {
-            // A session that once had a burst should not hold its memory while idle.
-            self.events.shrink_to(IDLE_CAPACITY);
+        if self.events.is_empty() {
+            self.conflating = false;
+            if self.events.capacity() > IDLE_CAPACITY {
+                // A session that once had a burst should not hold its memory while idle.
+                self.events.shrink_to(IDLE_CAPACITY);
+            }
         }
         Some(event)
     }

@@ -230,6 +230,11 @@ impl Session {
         }
     }
 
+    /// Whether an event can be queued without further ado.
+    pub(crate) fn can_queue(&self, event: &Frozen, limits: QueueLimits) -> bool {
+        self.has_room(event, limits) && !(self.queue.is_conflating() && limits.overflow == Overflow::KeepLatest)
+    }
+
     /// Whether another event fits. What waits to be acknowledged counts in the limits of the queue.
     pub(crate) fn has_room(&self, event: &Frozen, limits: QueueLimits) -> bool {
         let (messages, bytes) = self.unacknowledged.as_ref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
@@ -248,11 +253,7 @@ impl Session {
                 return Offered::Refused;
             }
             Overflow::DropOldest => {}
-            Overflow::KeepLatest => {
-                while !self.has_room(&event, limits) && self.queue.remove_oldest_of(event.channel()) {
-                    dropped += 1;
-                }
-            }
+            Overflow::KeepLatest => dropped += self.queue.conflate(event.channel()),
         }
         while !self.has_room(&event, limits) && self.drop_oldest() {
             dropped += 1;
@@ -391,6 +392,8 @@ mod tests {
         assert_eq!(full(Overflow::DropNewest), (Offered::Refused, "bac".into()));
         assert_eq!(full(Overflow::DropOldest), (Offered::Replaced(1), "aca".into()));
         assert_eq!(full(Overflow::KeepLatest), (Offered::Replaced(1), "bca".into()));
+        let superseded = after_one_more(&["/b", "/c", "/c"], limits(Overflow::KeepLatest));
+        assert_eq!(superseded, (Offered::Replaced(1), "bca".into()));
         // With nothing of that channel, the oldest.
         let none = after_one_more(&["/b", "/c", "/d"], limits(Overflow::KeepLatest));
         assert_eq!(none, (Offered::Replaced(1), "cda".into()));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use bayeux_core::{Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Points, Question, Verdict};
+use bayeux_core::{Answer, ChannelSettings, ClientId, Command, Edit, Hooks, Points, Question, QueueView, Verdict};
 use bayeux_proto::{ChannelPattern, Event, Frozen, Reply};
 
 /// Decides at a point, or passes with `None` to the rule registered before it.
@@ -11,6 +11,8 @@ type AskRule = Box<dyn FnMut(&Question, &mut Vec<Command>) -> Option<Answer> + S
 type OutgoingRule = Box<dyn FnMut(&ClientId, Option<&ClientId>, &Frozen) -> Edit<Frozen> + Send>;
 type SendRule = Box<dyn FnMut(Option<&ClientId>, Option<&ClientId>, &mut Event) -> bool + Send>;
 type CreatedRule = Box<dyn FnMut(&ChannelPattern, &mut ChannelSettings) + Send>;
+type QueueRule = Box<dyn FnMut(&ClientId, &mut QueueView<'_>) + Send>;
+type MaxedRule = Box<dyn FnMut(&ClientId, &mut QueueView<'_>, &Frozen) -> bool + Send>;
 type ReplyRule = Box<dyn FnMut(Option<&ClientId>, &mut Reply) -> Edit<()> + Send>;
 
 /// The application of a [`World`](crate::World): one set of rules, asked by all of its engines.
@@ -28,6 +30,9 @@ struct Book {
     created: Option<CreatedRule>,
     outgoing: Option<OutgoingRule>,
     reply: Option<ReplyRule>,
+    queued: Option<QueueRule>,
+    dequeue: Option<QueueRule>,
+    maxed: Option<MaxedRule>,
     asked: Vec<Question>,
 }
 
@@ -90,6 +95,27 @@ impl ScriptedHooks {
         book.reply = Some(Box::new(rule));
     }
 
+    /// Sets the rule for queues that something was added to.
+    pub fn on_queued(&self, rule: impl FnMut(&ClientId, &mut QueueView<'_>) + Send + 'static) {
+        let mut book = self.book();
+        book.points = book.points.with(Points::QUEUED);
+        book.queued = Some(Box::new(rule));
+    }
+
+    /// Sets the rule for queues that are about to be sent.
+    pub fn on_dequeue(&self, rule: impl FnMut(&ClientId, &mut QueueView<'_>) + Send + 'static) {
+        let mut book = self.book();
+        book.points = book.points.with(Points::DEQUEUE);
+        book.dequeue = Some(Box::new(rule));
+    }
+
+    /// Sets the rule for queues that have no room for an event.
+    pub fn on_queue_maxed(&self, rule: impl FnMut(&ClientId, &mut QueueView<'_>, &Frozen) -> bool + Send + 'static) {
+        let mut book = self.book();
+        book.points = book.points.with(Points::QUEUE_MAXED);
+        book.maxed = Some(Box::new(rule));
+    }
+
     /// Forgets all rules. What is registered at points stays.
     pub fn forget(&self) {
         let mut book = self.book();
@@ -98,6 +124,7 @@ impl ScriptedHooks {
         book.created = None;
         book.outgoing = None;
         book.reply = None;
+        (book.queued, book.dequeue, book.maxed) = (None, None, None);
     }
 
     /// Takes the questions asked since the last call, in order.
@@ -141,6 +168,22 @@ impl Hooks for ScriptedHooks {
 
     fn outgoing(&self, to: &ClientId, from: Option<&ClientId>, event: &Frozen) -> Edit<Frozen> {
         self.book().outgoing.as_mut().map_or(Edit::Keep, |rule| rule(to, from, event))
+    }
+
+    fn queued(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        if let Some(rule) = self.book().queued.as_mut() {
+            rule(to, queue);
+        }
+    }
+
+    fn dequeue(&self, to: &ClientId, queue: &mut QueueView<'_>) {
+        if let Some(rule) = self.book().dequeue.as_mut() {
+            rule(to, queue);
+        }
+    }
+
+    fn queue_maxed(&self, to: &ClientId, _: Option<&ClientId>, queue: &mut QueueView<'_>, event: &Frozen) -> bool {
+        self.book().maxed.as_mut().is_none_or(|rule| rule(to, queue, event))
     }
 
     fn reply(&self, to: Option<&ClientId>, reply: &mut Reply) -> Edit<()> {

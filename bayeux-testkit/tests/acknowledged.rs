@@ -86,11 +86,8 @@ impl Sabotage {
             Self::None | Self::PushedAtOnce => {}
             Self::NumberTooHigh | Self::NumberTooLow | Self::NoNumber => world.hooks().on_reply(move |_, reply| {
                 if let Some(AckReply::Batch(batch)) = reply.ack {
-                    reply.ack = match self {
-                        Self::NumberTooHigh => Some(AckReply::Batch(batch + 1)),
-                        Self::NumberTooLow => Some(AckReply::Batch(batch - 1)),
-                        _ => None,
-                    };
+                    let wrong = if self == Self::NumberTooHigh { batch + 1 } else { batch - 1 };
+                    reply.ack = (self != Self::NoNumber).then_some(AckReply::Batch(wrong));
                 }
                 Edit::Keep
             }),
@@ -191,10 +188,10 @@ impl Model {
         self.world.advance(Duration::from_millis(100));
         let reply = self.world.exchange(key).messages()[0].clone();
         self.id = reply["clientId"].as_str().expect("an id").to_owned();
-        match &reply["ext"]["ack"] {
-            Value::Bool(true) => {}
+        let enabled = &reply["ext"]["ack"];
+        if *enabled != true {
             // O-10: the first batch may have come already.
-            batch => self.ack = batch["batch"].as_u64().expect("XA-1"),
+            self.ack = enabled["batch"].as_u64().expect("XA-1");
         }
         let subscribe = json!({"channel": "/meta/subscribe", "subscription": "/seq", "clientId": self.id});
         self.world.post(self.browser, self.http, &subscribe.to_string());

@@ -46,7 +46,7 @@
 //! | `hook POINT [CHANNEL] ANSWER [& COMMAND]…` | the application decides: `allow`, `deny [REASON]`, `later`, `replace data JSON`; commands are about the asking session, or `publish CHANNEL JSON` |
 //! | `hook none` | forgets all |
 //! | `answer POINT [CHANNEL] ANSWER` | answers the oldest such question that waits |
-//! | `watch channels`, `watch subscriptions`, `watch heartbeats` | prints these notices too |
+//! | `watch channels`, `watch subscriptions`, `watch heartbeats`, `watch batches` | prints these notices too |
 //! | `sessions` | prints how many are alive |
 
 mod print;
@@ -205,6 +205,7 @@ impl Runner {
                     "channels" => Points::CHANNELS,
                     "subscriptions" => Points::SUBSCRIPTIONS,
                     "heartbeats" => Points::HEARTBEATS,
+                    "batches" => Points::BATCHES,
                     _ => return Err(format!("cannot watch {rest}")),
                 };
                 self.world().hooks().watch(points);
@@ -644,7 +645,11 @@ fn notice_line(notice: &Notice) -> Option<String> {
         }
         // Sessions appear with their handshake reply, expired questions with their retirement.
         Notice::SessionAdded { .. } | Notice::DecisionExpired { .. } => return None,
-        Notice::BatchSent { .. } | Notice::BatchAcknowledged { .. } | _ => format!("server: {notice:?}"),
+        Notice::BatchSent { session, batch, messages } => {
+            format!("server: {session} was sent batch {batch}, {messages} messages")
+        }
+        Notice::BatchAcknowledged { session, batch } => format!("server: {session} has batch {batch}"),
+        _ => format!("server: {notice:?}"),
     })
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use bayeux_core::{
-    Answer, ChannelSetting, ClientId, Command, Overflow, Points, Ruling, SessionSetting, Transport, TransportOptions,
-    Verdict,
+    Activity, ActivityPolicy, Answer, ChannelQueue, ChannelSetting, ClientId, Command, Overflow, Points, Ruling,
+    SessionSetting, TimestampFormat, Transport, TransportOptions, Verdict,
 };
 use bayeux_proto::{Advice, ByteString, Lazy, RawJson, Reconnect};
 use serde_json::Value;
@@ -59,6 +59,29 @@ pub(crate) fn option(options: &mut Options, name: &str, value: &str) -> Result<(
         "linger" => config.linger = duration(value)?,
         "maxClientInterval" => config.max_client_interval = duration(value)?,
         "maxSubscriptions" => config.max_subscriptions = number(value)?,
+        "ackExtension" => config.acknowledge = flag(value)?,
+        "timesyncExtension" => config.timesync = flag(value)?,
+        "binaryExtension" => config.binary = flag(value)?,
+        "timestamp" => {
+            config.timestamp = Some(match value {
+                "http-date" => TimestampFormat::HttpDate,
+                "iso-8601" => TimestampFormat::Iso8601,
+                _ => return Err(format!("{value} is no format of timestamps")),
+            });
+        }
+        "maxInactivityPeriod" => {
+            let policy = config.activity.map_or(ActivityPolicy::Client, |activity| activity.policy);
+            config.activity = Some(Activity { max_inactivity: duration(value)?, policy });
+        }
+        "activityPolicy" => {
+            let max_inactivity = config.activity.map_or(Duration::MAX, |activity| activity.max_inactivity);
+            let policy = match value {
+                "client" => ActivityPolicy::Client,
+                "client-server" => ActivityPolicy::ClientServer,
+                _ => return Err(format!("{value} is no policy of activity")),
+            };
+            config.activity = Some(Activity { max_inactivity, policy });
+        }
         "messagesPerFrame" => options.messages_per_frame = number(value)?,
         "duplicateMetaConnectHttpResponseCode" => options.duplicate_connect_status = number(value)?,
         _ => {
@@ -76,6 +99,10 @@ pub(crate) fn option(options: &mut Options, name: &str, value: &str) -> Result<(
     Ok(())
 }
 
+fn overflow(text: &str) -> Result<Overflow, Wrong> {
+    Overflow::from_word(text).ok_or_else(|| format!("{text} is no overflow policy"))
+}
+
 fn transport_option(options: &mut TransportOptions, name: &str, value: &str) -> Result<(), Wrong> {
     match name {
         "timeout" => options.timeout = duration(value)?,
@@ -87,12 +114,7 @@ fn transport_option(options: &mut TransportOptions, name: &str, value: &str) -> 
         "maxQueue" => options.max_queue = number(value)?,
         "maxQueueBytes" => options.max_queue_bytes = number(value)?,
         "overflow" => {
-            options.overflow = match value {
-                "removeSession" => Overflow::RemoveSession,
-                "dropNewest" => Overflow::DropNewest,
-                "dropOldest" => Overflow::DropOldest,
-                _ => return Err(format!("{value} is no overflow policy")),
-            }
+            options.overflow = overflow(value)?;
         }
         "handshakeReconnect" => options.handshake_reconnect = flag(value)?,
         "allowMessageDeliveryDuringHandshake" => options.allow_message_delivery_during_handshake = flag(value)?,
@@ -111,6 +133,10 @@ pub(crate) fn session_setting(name: &str, value: &str) -> Result<SessionSetting,
         "maxLazyTimeout" => SessionSetting::MaxLazyTimeout(time()?),
         "broadcastToPublisher" => SessionSetting::BroadcastToPublisher(flag(value)?),
         "metaConnectDeliverOnly" => SessionSetting::MetaConnectDeliverOnly(flag(value)?),
+        "maxQueue" => SessionSetting::MaxQueue(Some(number(value)?)),
+        "maxQueueBytes" => SessionSetting::MaxQueueBytes(Some(number(value)?)),
+        "overflow" => SessionSetting::Overflow(Some(overflow(value)?)),
+        "maxInactivityPeriod" => SessionSetting::MaxInactivity(time()?),
         _ => return Err(format!("a session has no setting {name}")),
     })
 }
@@ -124,6 +150,10 @@ pub(crate) fn channel_setting(name: &str, value: &str) -> Result<ChannelSetting,
         "broadcastToPublisher" => ChannelSetting::BroadcastToPublisher(flag(value)?),
         "retained" => ChannelSetting::Retained(flag(value)?),
         "attended" => ChannelSetting::Attended(flag(value)?),
+        "queue" => {
+            let (messages, policy) = value.split_once(',').ok_or("queue NUMBER,POLICY")?;
+            ChannelSetting::Queue(Some(ChannelQueue { messages: number(messages)?, overflow: overflow(policy)? }))
+        }
         _ => return Err(format!("a channel has no setting {name}")),
     })
 }
