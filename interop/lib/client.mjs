@@ -40,7 +40,7 @@ export const VERSIONS = chosen.map((library) => ({
 /** The classes of the extensions that come with a client, by the names they are registered under. */
 export function extensionsOf(library) {
   const module = LIBRARIES[library];
-  const names = { ack: 'Ack', binary: 'Binary', timestamp: 'TimeStamp', timesync: 'TimeSync' };
+  const names = { ack: 'Ack', binary: 'Binary', reload: 'Reload', timestamp: 'TimeStamp', timesync: 'TimeSync' };
   return Object.fromEntries(
     Object.entries(names).map(([name, type]) => {
       const file = `${type}Extension`;

@@ -13,6 +13,8 @@ export async function proxyFor(t, target) {
     target,
     /** While true, connections are cut as soon as they are made. */
     down: false,
+    /** Connections that begin with something like this are cut. */
+    refuses: undefined,
     /** Cuts every connection without a word. */
     cut() {
       for (const pair of pairs) for (const socket of pair) socket.destroy();
@@ -40,7 +42,14 @@ export async function proxyFor(t, target) {
       far.destroy();
     };
     for (const socket of pair) socket.on('error', end).on('close', end);
-    near.pipe(far);
+    near.once('data', (first) => {
+      if (proxy.refuses?.test(first.toString('latin1'))) {
+        end();
+        return;
+      }
+      far.write(first);
+      near.pipe(far);
+    });
     far.pipe(near);
   });
   listener.listen(0, '127.0.0.1');

@@ -1,8 +1,8 @@
-// CometD's own client extensions: acknowledged messages, binary data, time.
+// CometD's own client extensions: acknowledged messages, binary data, time, reload.
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, extensionsOf, fresh, KINDS, peerFor } from '../lib/client.mjs';
+import { connected, extensionsOf, fresh, Jar, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
@@ -49,6 +49,31 @@ groups('extensions', KINDS, (kind) => {
     assert.equal(alice.handshakes.length, 1);
   });
 
+  it('with acknowledgements nothing is lost or doubled while the network breaks in mid-stream', async (t) => {
+    const proxy = await proxyFor(t, server.server);
+    const alice = await extended(t, proxy.url, 'ack');
+    const channel = fresh('burst');
+    const inbox = await alice.subscribe(channel);
+    const bob = await connected(t, server.url, kind);
+    const count = 600;
+    let published = 0;
+    const publishing = (async () => {
+      for (; published < count; published += 1) {
+        const reply = await bob.publish(channel, published);
+        assert.equal(reply.successful, true);
+      }
+    })();
+    for (const after of [60, 150, 240, 400, 520]) {
+      await until(() => published >= after, `publish ${after}`);
+      await proxy.outage();
+    }
+    await publishing;
+    await inbox.takes(count, 30_000);
+    await sleep(300);
+    assert.deepEqual(inbox.data, Array.from({ length: count }, (_, n) => n));
+    assert.equal(alice.handshakes.length, 1);
+  });
+
   it('with acknowledgements messages come with connects', async (t) => {
     const alice = await extended(t, server.url, 'ack');
     const channel = fresh('ack');
@@ -91,5 +116,109 @@ groups('extensions', KINDS, (kind) => {
     await alice.publish(channel, 1);
     assert.deepEqual(await inbox.takes(1), [1]);
     assert.ok(alice.wire.sent(channel)[0].message.timestamp);
+    // And so does the server, on every message.
+    for (const { message } of alice.wire.received()) assert.match(message.timestamp, / GMT$/);
+  });
+
+  it('even if its own clock is far off', async (t) => {
+    const alice = peerFor(t, server.url, kind);
+    const extension = new extensions.timesync();
+    const off = 90_000;
+    // The client's clock, as its extension reads and writes it: a minute and a half behind.
+    const behind = (date) => (...args) => {
+      const { now } = Date;
+      const Real = globalThis.Date;
+      globalThis.Date = class extends Real {
+        constructor(...given) {
+          super(...(given.length ? given : [now() - off]));
+        }
+      };
+      try {
+        return date(...args);
+      } finally {
+        globalThis.Date = Real;
+      }
+    };
+    extension.incoming = behind(extension.incoming.bind(extension));
+    extension.outgoing = behind(extension.outgoing.bind(extension));
+    alice.cometd.registerExtension('timesync', extension);
+    await alice.connect();
+    for (const name of ['a', 'b', 'c']) await alice.subscribe(fresh(name));
+    const offset = extension.getTimeOffset();
+    assert.ok(Math.abs(offset - off) < 50, `offset ${offset}`);
+  });
+
+  it('a page that reloads keeps its session', async (t) => {
+    const jar = new Jar();
+    const storage = new Map();
+    window.sessionStorage ??= {
+      values: storage,
+      getItem(key) { return this.values.get(key) ?? null; },
+      setItem(key, value) { this.values.set(key, value); },
+      removeItem(key) { this.values.delete(key); },
+    };
+    const page = () => {
+      const peer = peerFor(t, server.url, { ...kind, jar });
+      peer.cometd.registerExtension('reload', new extensions.reload({ name: reloads }));
+      return peer;
+    };
+    const reloads = fresh('reload');
+    const channel = fresh('reloaded');
+    const before = page();
+    let after = before;
+    await before.connect();
+    await before.subscribe(channel);
+    const bob = await connected(t, server.url, kind);
+    for (let round = 0; round < 2; round += 1) {
+      after.cometd.reload();
+      // What is pushed into a WebSocket that is closing is lost, without acknowledgements.
+      await sleep(200);
+      await bob.publish(channel, `while it was away ${round}`);
+      after = page();
+      const inbox = after.collect(channel);
+      await after.connect();
+      assert.equal(after.id, before.id);
+      assert.deepEqual(after.wire.sent('/meta/handshake'), [], 'no handshake');
+      await bob.publish(channel, `here again ${round}`);
+      assert.deepEqual(await inbox.takes(2), [`while it was away ${round}`, `here again ${round}`]);
+    }
+  });
+});
+
+groups('extensions across transports', VERSIONS, (version) => {
+  // A session from WebSocket has no browser cookie, which HTTP requests otherwise need.
+  const server = useServer({ args: ['--timeout', '20s', '--max-interval', '30s', '--trust-client-session'] });
+
+  it('acknowledged messages survive the change from WebSocket to long-polling', async (t) => {
+    const proxy = await proxyFor(t, server.server);
+    const alice = peerFor(t, proxy.url, version);
+    // The client changes its transport for an application that says so.
+    const { cometd } = alice;
+    const decide = cometd.onTransportFailure.bind(cometd);
+    cometd.onTransportFailure = (message, info, handle) =>
+      decide(message, info, (decided) => {
+        if (message.channel === '/meta/connect') decided.transport = cometd.findTransport('long-polling');
+        handle(decided);
+      });
+    cometd.registerExtension('ack', new (extensionsOf(version.library).ack)());
+    await alice.connect();
+    assert.equal(alice.transport, 'websocket');
+    const channel = fresh('change');
+    const inbox = await alice.subscribe(channel);
+    const bob = await connected(t, server.url, version);
+    const count = 300;
+    let published = 0;
+    const publishing = (async () => {
+      for (; published < count; published += 1) await bob.publish(channel, published);
+    })();
+    await until(() => published >= 100, 'a third of them');
+    // From now on nothing but ordinary HTTP gets through.
+    proxy.refuses = /upgrade: websocket/i;
+    proxy.cut();
+    await publishing;
+    await inbox.takes(count, 40_000);
+    await sleep(300);
+    assert.deepEqual(inbox.data, Array.from({ length: count }, (_, n) => n));
+    assert.equal(alice.transport, 'long-polling');
   });
 });
