@@ -56,3 +56,8 @@ pub use bayeux_server::*;
 pub use callback_polling::CallbackPolling;
 pub use long_polling::LongPolling;
 pub use options::{AllowedOrigins, HttpOptions, HttpOptionsError, SameSite};
+
+/// The code of the guide is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/coming-from-cometd.md")]
+struct ComingFromCometd;
