@@ -162,3 +162,66 @@ fn the_options_in_force_can_be_printed() {
     assert!(printed.lines().any(|line| line.starts_with("timeout = \"5s\"") && line.ends_with("# flag --timeout")));
     assert!(printed.lines().any(|line| line.starts_with("demo = false") && line.ends_with("variable BAYEUX_DEMO")));
 }
+
+const HELLO: &str = r#"[{"channel":"/meta/handshake","version":"1.0"}]"#;
+
+impl Serving {
+    fn post(&self, body: &str) -> String {
+        let length = body.len();
+        let head = "POST /cometd HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\n";
+        self.request(&format!("{head}Content-Length: {length}\r\n\r\n{body}"))
+    }
+
+    fn handshake(&self) -> String {
+        let reply = self.post(HELLO);
+        let id = reply.split(r#""clientId":""#).nth(1).and_then(|rest| rest.split('"').next());
+        id.unwrap_or_else(|| panic!("{reply}")).to_owned()
+    }
+}
+
+/// At debug level each message in and out is in the log, with its session and channel; a healthy run at warn is silent.
+#[cfg(unix)]
+#[test]
+fn log_level_decides_what_is_logged() {
+    for (level, talks) in [("debug", true), ("warn", false)] {
+        let serving = Serving::start(&["--log-level", level]);
+        let id = serving.handshake();
+        serving.signal("-TERM");
+        let (code, log) = serving.end();
+        assert_eq!(code, Some(0), "{log}");
+        if talks {
+            for word in ["received", "sent", "/meta/handshake", id.as_str()] {
+                assert!(log.contains(word), "{word} is not in {log}");
+            }
+        } else {
+            assert_eq!(log, "");
+        }
+    }
+}
+
+/// A filter is added where the server is configured, and the application knows nothing of it.
+#[cfg(unix)]
+#[test]
+fn filter_is_added_on_the_command_line() {
+    let serving =
+        Serving::start(&["--trust-client-session", "--filter", "/chat/**=no-markup", "--filter", "/s/*=no-scripts"]);
+    let id = serving.handshake();
+    let exchange = |channel: &str, fields: &str| {
+        serving.post(&format!(r#"[{{"channel":"{channel}","id":"1","clientId":"{id}",{fields}}}]"#))
+    };
+    exchange("/meta/subscribe", r#""subscription":["/chat/a","/s/a","/other"]"#);
+    let data = r#""data":{"text":["<b>hi</b><script>"]}"#;
+    for (channel, filtered) in [
+        ("/chat/a", "&lt;b&gt;hi&lt;/b&gt;&lt;script&gt;"),
+        ("/s/a", "<b>hi</b><span>"),
+        ("/other", "<b>hi</b><script>"),
+    ] {
+        let response = exchange(channel, data);
+        assert!(response.contains(&format!(r#""data":{{"text":["{filtered}"]}}"#)), "{response}");
+    }
+    drop(serving);
+    let output = bayeux(&["serve", "--filter", "/chat=nonsense"]).output().expect("it runs");
+    assert!(!output.status.success());
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("no-markup") && said.contains("filter"), "{said}");
+}

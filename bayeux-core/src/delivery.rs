@@ -15,6 +15,8 @@
 //!
 //! Whatever takes events leaves a session with its lazy timer off if its queue is empty.
 
+use std::time::Duration;
+
 use bayeux_proto::{ByteString, Frozen, Lazy};
 
 use crate::config::{Config, Overflow};
@@ -40,6 +42,25 @@ pub(crate) struct Overflowed {
     policy: Overflow,
     /// Events that were dropped.
     dropped: usize,
+}
+
+/// Which part of the time that lazy events wait a session takes, of a crowd that waits for the same one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Share {
+    pub(crate) part: usize,
+    pub(crate) of: usize,
+}
+
+impl Share {
+    /// All of it.
+    pub(crate) const WHOLE: Self = Self { part: 1, of: 1 };
+
+    /// From half of the time to all of it: early is allowed, late is not (rule Q-34).
+    fn of(self, time: Duration) -> Duration {
+        let half = time / 2;
+        let nanos = half.as_nanos() * self.part as u128 / self.of.max(1) as u128;
+        time - half + Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 /// What a session is to do about an event.
@@ -163,7 +184,7 @@ impl Session {
 
 impl Engine {
     /// Does what an event that was queued asks for.
-    pub(crate) fn wake(&mut self, key: SessionKey, enqueued: Enqueued) {
+    pub(crate) fn wake(&mut self, key: SessionKey, enqueued: Enqueued, share: Share) {
         if let Some(overflowed) = enqueued.overflowed
             && let Some(session) = self.sessions.get(key)
         {
@@ -174,7 +195,7 @@ impl Engine {
         match enqueued.wake {
             Wake::None => {}
             Wake::Flush => self.flush(key),
-            Wake::Lazy(lazy) => self.start_lazy(key, lazy),
+            Wake::Lazy(lazy) => self.start_lazy(key, lazy, share),
             Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
         }
     }
@@ -211,7 +232,7 @@ impl Engine {
     }
 
     /// Starts the lazy timer, or brings it forward (rule Q-33).
-    pub(crate) fn start_lazy(&mut self, key: SessionKey, lazy: Lazy) {
+    fn start_lazy(&mut self, key: SessionKey, lazy: Lazy, share: Share) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let delay = match lazy {
             Lazy::Within(timeout) => timeout,
@@ -227,7 +248,7 @@ impl Engine {
             }
             return;
         }
-        let at = self.now + delay;
+        let at = self.now + share.of(delay);
         if session.lazy_at.is_none_or(|earlier| at < earlier) {
             session.lazy_at = Some(at);
             self.rearm(key);

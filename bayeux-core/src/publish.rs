@@ -3,7 +3,7 @@
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
 use crate::channel::ChannelKey;
-use crate::delivery::Enqueuing;
+use crate::delivery::{Enqueuing, Share};
 use crate::engine::Engine;
 use crate::event::{Forward, Points, Ruling};
 use crate::ext::TIMESTAMP;
@@ -138,8 +138,10 @@ impl Engine {
                 }
             }
         }
-        for (session, enqueued) in woken.drain(..) {
-            self.wake(session, enqueued);
+        let count = woken.len();
+        for (at, (session, enqueued)) in woken.drain(..).enumerate() {
+            let share = if count < CROWD { Share::WHOLE } else { Share { part: at + 1, of: count } };
+            self.wake(session, enqueued, share);
         }
         self.woken = woken;
     }
@@ -168,7 +170,7 @@ impl Engine {
             sender: from,
         };
         let enqueued = enqueuing.enqueue(session, event);
-        self.wake(key, enqueued);
+        self.wake(key, enqueued, Share::WHOLE);
     }
 
     /// Gives an event its timestamp, in the place of one that a client gave it (rule XS-2).
@@ -179,3 +181,6 @@ impl Engine {
         }
     }
 }
+
+/// From so many sessions on, their lazy timers are spread: they would all be woken in one moment.
+const CROWD: usize = 100;

@@ -7,7 +7,7 @@ mod common;
 
 use std::time::Duration;
 
-use bayeux_ws::{Config, Incoming, RemovalReason, Server, WsOptions};
+use bayeux_ws::{Config, Incoming, RemovalReason, ResponseHeaderError, Server, WsOptions};
 use common::{quick, start, start_with, until};
 use serde_json::{Value, json};
 
@@ -267,4 +267,26 @@ async fn connection_of_a_disconnected_session_is_closed() {
     let farewell = alice.frame().await;
     assert_eq!(farewell.last().map(|message| message["channel"].clone()), Some(Value::from("/meta/disconnect")));
     assert_eq!(alice.closed().await.0, 1000);
+}
+
+/// What the upgrade said is there for each message; a response to set headers of is not.
+#[tokio::test]
+async fn hooks_read_the_upgrade_and_cannot_set_headers() {
+    let server = Server::builder(quick()).on_message("/service/who", async |message: Incoming| {
+        let context = message.context.as_ref().unwrap();
+        assert_eq!((context.method().as_str(), context.uri().path()), ("GET", "/cometd/connect"));
+        assert_eq!(context.set_response_header("X-My-Header", "mine"), Err(ResponseHeaderError::NoResponse));
+        let upgrade = context.headers().get("upgrade").unwrap().to_str().unwrap().to_owned();
+        message.answer(&upgrade).unwrap();
+    });
+    let running = start_with(server, WsOptions::default()).await;
+    let mut alice = running.client().await;
+    alice.handshake().await;
+    for n in 0..2 {
+        let ask = alice.message("/service/who", json!({"id": n.to_string()}));
+        alice.send(&json!([ask])).await;
+        let answer = alice.frame().await;
+        assert_eq!(answer[0]["data"], "websocket", "{answer:?}");
+        alice.frame().await;
+    }
 }
