@@ -18,6 +18,30 @@ groups('extensions', KINDS, (kind) => {
     return peer;
   };
 
+  /** A client whose clock is off, as far as its extension reads and writes it. */
+  const shifted = async (t, off) => {
+    const alice = peerFor(t, server.url, kind);
+    const extension = new extensions.timesync();
+    const otherwise = (call) => (...args) => {
+      const Real = globalThis.Date;
+      globalThis.Date = class extends Real {
+        constructor(...given) {
+          super(...(given.length ? given : [Real.now() + off]));
+        }
+      };
+      try {
+        return call(...args);
+      } finally {
+        globalThis.Date = Real;
+      }
+    };
+    extension.incoming = otherwise(extension.incoming.bind(extension));
+    extension.outgoing = otherwise(extension.outgoing.bind(extension));
+    alice.cometd.registerExtension('timesync', extension);
+    await alice.connect();
+    return { alice, extension, off };
+  };
+
   it('with acknowledgements nothing is lost while a client is away', async (t) => {
     const proxy = await proxyFor(t, server.server);
     const alice = await extended(t, proxy.url, 'ack');
@@ -121,31 +145,21 @@ groups('extensions', KINDS, (kind) => {
   });
 
   it('even if its own clock is far off', async (t) => {
-    const alice = peerFor(t, server.url, kind);
-    const extension = new extensions.timesync();
     const off = 90_000;
-    // The client's clock, as its extension reads and writes it: a minute and a half behind.
-    const behind = (date) => (...args) => {
-      const { now } = Date;
-      const Real = globalThis.Date;
-      globalThis.Date = class extends Real {
-        constructor(...given) {
-          super(...(given.length ? given : [now() - off]));
-        }
-      };
-      try {
-        return date(...args);
-      } finally {
-        globalThis.Date = Real;
-      }
-    };
-    extension.incoming = behind(extension.incoming.bind(extension));
-    extension.outgoing = behind(extension.outgoing.bind(extension));
-    alice.cometd.registerExtension('timesync', extension);
-    await alice.connect();
+    const { alice, extension } = await shifted(t, -off);
     for (const name of ['a', 'b', 'c']) await alice.subscribe(fresh(name));
     const offset = extension.getTimeOffset();
     assert.ok(Math.abs(offset - off) < 50, `offset ${offset}`);
+  });
+
+  it('two clients with different clocks agree on a moment', async (t) => {
+    const clients = await Promise.all([-90_000, 45_000].map((off) => shifted(t, off)));
+    for (const { alice } of clients) for (const name of ['a', 'b', 'c']) await alice.subscribe(fresh(name));
+    // The time of the server as each believes it to be, at one moment.
+    const now = Date.now();
+    const [one, other] = clients.map(({ extension, off }) => now + off + extension.getTimeOffset());
+    assert.ok(Math.abs(one - other) < 100, `${one - other} ms apart`);
+    assert.ok(Math.abs(one - now) < 100, 'and it is the time');
   });
 
   it('a page that reloads keeps its session', async (t) => {
