@@ -64,6 +64,26 @@ impl Channel {
     }
 }
 
+/// The characters that some channels have behind their first slash: tells most others apart at a glance.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Initials(u128);
+
+impl Initials {
+    pub(crate) fn of(channels: &[String]) -> Self {
+        Self(channels.iter().fold(0, |all, channel| all | Self::bit(channel)))
+    }
+
+    /// Whether `channel` may be one of them, or below one. False is certain.
+    pub(crate) fn may_be(self, channel: &str) -> bool {
+        self.0 & Self::bit(channel) != 0
+    }
+
+    /// Characters that are not ASCII share a bit with one that is.
+    fn bit(channel: &str) -> u128 {
+        channel.as_bytes().get(1).map_or(u128::MAX, |initial| 1 << (initial & 0x7f))
+    }
+}
+
 /// All channels that this shard knows.
 pub(crate) struct Channels {
     slab: Slab<Channel>,

@@ -27,23 +27,6 @@ use crate::id::ClientId;
 use crate::queue::{Offered, QueueView};
 use crate::session::{Session, SessionKey};
 
-/// What became of an event that was queued, or was not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Enqueued {
-    pub(crate) wake: Wake,
-    /// What a policy did, since the queue was full.
-    pub(crate) overflowed: Option<Box<Overflowed>>,
-}
-
-/// A full queue, and what was done about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Overflowed {
-    channel: ByteString,
-    policy: Overflow,
-    /// Events that were dropped.
-    dropped: usize,
-}
-
 /// Which part of the time that lazy events wait a session takes, of a crowd that waits for the same one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Share {
@@ -63,8 +46,8 @@ impl Share {
     }
 }
 
-/// What a session is to do about an event.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a session is to do about an event that was queued, or was not.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Wake {
     /// Nothing: it waits for the next response, or a flush is under way already.
     None,
@@ -72,82 +55,112 @@ pub(crate) enum Wake {
     Flush,
     /// Start its lazy timer (rule Q-33).
     Lazy(Lazy),
-    /// The queue was full and the session must go.
-    Remove,
+    /// The queue was full. Boxed: it is rare, and there is one of these for each recipient.
+    Full(Box<Full>),
 }
 
-impl Enqueued {
-    const NOTHING: Self = Self { wake: Wake::None, overflowed: None };
-
-    /// Whether there is nothing more to do.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.wake == Wake::None && self.overflowed.is_none()
-    }
+/// A full queue, and what was done about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Full {
+    channel: ByteString,
+    policy: Overflow,
+    /// Events that were dropped.
+    dropped: usize,
+    then: Wake,
 }
 
 /// All that has a say in whether and how an event is queued.
 pub(crate) struct Enqueuing<'a> {
-    pub(crate) hooks: &'a dyn Hooks,
+    hooks: &'a dyn Hooks,
     /// Read once for all recipients.
-    pub(crate) points: Points,
-    pub(crate) config: &'a Config,
+    points: Points,
+    /// Whether no hook and no limit of a channel has a say.
+    plain: bool,
+    config: &'a Config,
     /// The limit of the event's channel.
-    pub(crate) channel: Option<ChannelQueue>,
-    pub(crate) sender: Option<&'a ClientId>,
+    channel: Option<ChannelQueue>,
+    sender: Option<&'a ClientId>,
 }
 
-impl Enqueuing<'_> {
+impl<'a> Enqueuing<'a> {
+    pub(crate) fn new(
+        hooks: &'a dyn Hooks,
+        config: &'a Config,
+        channel: Option<ChannelQueue>,
+        sender: Option<&'a ClientId>,
+    ) -> Self {
+        let points = hooks.points();
+        let asked = [Points::OUTGOING, Points::QUEUED, Points::QUEUE_MAXED].iter().any(|point| points.contains(*point));
+        Self { hooks, points, plain: !asked && channel.is_none(), config, channel, sender }
+    }
+
     /// Queues an event for one session (rules ).
-    pub(crate) fn enqueue(&self, session: &mut Session, event: &Frozen) -> Enqueued {
+    pub(crate) fn enqueue(&self, session: &mut Session, event: &Frozen) -> Wake {
+        let options = self.config.transport(session.transport);
+        if self.plain && session.has_plenty(event, options) {
+            session.queue.push_back(event.clone());
+            return session.wake_for(event.lazy());
+        }
+        self.enqueue_with_care(session, event)
+    }
+
+    /// The same where somebody has a say in it, or the queue may be full.
+    fn enqueue_with_care(&self, session: &mut Session, event: &Frozen) -> Wake {
         let event = if self.points.contains(Points::OUTGOING) {
             match self.hooks.outgoing(&session.id, self.sender, event) {
                 Edit::Keep => event.clone(),
                 Edit::Replace(other) => other,
-                Edit::Drop => return Enqueued::NOTHING,
+                Edit::Drop => return Wake::None,
             }
         } else {
             event.clone()
         };
-        let limits = session.queue_limits(self.config.transport(session.transport));
-        let mut overflowed = None;
+        let channel = event.channel().clone();
+        let full =
+            |policy, dropped, then| Wake::Full(Box::new(Full { channel: channel.clone(), policy, dropped, then }));
+        let mut crowded_out = None;
         if let Some(own) = self.channel
-            && session.queue.count_of(event.channel()) >= own.messages
+            && session.queue.count_of(&channel) >= own.messages
         {
-            let drops_newest = own.overflow == Overflow::DropNewest || own.messages == 0;
-            overflowed = Some(Overflowed { channel: event.channel().clone(), policy: own.overflow, dropped: 1 });
-            if own.overflow == Overflow::RemoveSession || drops_newest {
-                let wake = if own.overflow == Overflow::RemoveSession { Wake::Remove } else { Wake::None };
-                return Enqueued { wake, overflowed: overflowed.map(Box::new) };
+            match own.overflow {
+                Overflow::RemoveSession => return full(own.overflow, session.queue.len() + 1, Wake::None),
+                Overflow::DropNewest => return full(own.overflow, 1, Wake::None),
+                Overflow::DropOldest | Overflow::KeepLatest if own.messages == 0 => {
+                    return full(own.overflow, 1, Wake::None);
+                }
+                Overflow::DropOldest | Overflow::KeepLatest => {
+                    session.queue.remove_oldest_of(&channel);
+                    crowded_out = Some(own.overflow);
+                }
             }
-            session.queue.remove_oldest_of(event.channel());
         }
+        let limits = session.queue_limits(self.config.transport(session.transport));
         if self.points.contains(Points::QUEUE_MAXED) && !session.has_room(&event, limits) {
             let Session { id, queue, .. } = &mut *session;
             if !self.hooks.queue_maxed(id, self.sender, &mut QueueView::new(queue), &event) {
-                return Enqueued { wake: Wake::None, overflowed: overflowed.map(Box::new) };
+                return Wake::None;
             }
         }
         let lazy = event.lazy();
         let wake = if session.can_queue(&event, limits) {
             session.queue.push_back(event);
-            session.wake_for(lazy)
-        } else {
-            let (channel, policy) = (event.channel().clone(), limits.overflow);
-            let (dropped, wake) = match session.make_room(event, limits) {
-                Offered::Replaced(dropped) => (dropped, session.wake_for(lazy)),
-                Offered::Refused => (1, Wake::None),
-                Offered::Overflow => (session.queue.len() + 1, Wake::Remove),
-            };
-            if dropped > 0 {
-                overflowed = Some(Overflowed { channel, policy, dropped });
+            match crowded_out {
+                Some(policy) => full(policy, 1, session.wake_for(lazy)),
+                None => session.wake_for(lazy),
             }
-            wake
+        } else {
+            match session.make_room(event, limits) {
+                Offered::Replaced(0) => session.wake_for(lazy),
+                Offered::Replaced(dropped) => full(limits.overflow, dropped, session.wake_for(lazy)),
+                Offered::Refused => full(limits.overflow, 1, Wake::None),
+                Offered::Overflow => return full(limits.overflow, session.queue.len() + 1, Wake::None),
+            }
         };
-        if self.points.contains(Points::QUEUED) && wake != Wake::Remove {
+        if self.points.contains(Points::QUEUED) {
             let Session { id, queue, .. } = &mut *session;
             self.hooks.queued(id, &mut QueueView::new(queue));
         }
-        Enqueued { wake, overflowed: overflowed.map(Box::new) }
+        wake
     }
 }
 
@@ -184,19 +197,22 @@ impl Session {
 
 impl Engine {
     /// Does what an event that was queued asks for.
-    pub(crate) fn wake(&mut self, key: SessionKey, enqueued: Enqueued, share: Share) {
-        if let Some(overflowed) = enqueued.overflowed
-            && let Some(session) = self.sessions.get(key)
-        {
-            let Overflowed { channel, policy, dropped } = *overflowed;
-            let session = session.id.clone();
-            self.notice(Notice::Overflowed { session, channel, policy, messages: dropped });
-        }
-        match enqueued.wake {
+    pub(crate) fn wake(&mut self, key: SessionKey, wake: Wake, share: Share) {
+        match wake {
             Wake::None => {}
             Wake::Flush => self.flush(key),
             Wake::Lazy(lazy) => self.start_lazy(key, lazy, share),
-            Wake::Remove => self.terminate(key, RemovalReason::QueueOverflow, None),
+            Wake::Full(full) => {
+                let Full { channel, policy, dropped, then } = *full;
+                let Some(session) = self.sessions.get(key) else { return };
+                let session = session.id.clone();
+                self.notice(Notice::Overflowed { session, channel, policy, messages: dropped });
+                if policy == Overflow::RemoveSession {
+                    self.terminate(key, RemovalReason::QueueOverflow, None);
+                } else {
+                    self.wake(key, then, share);
+                }
+            }
         }
     }
 

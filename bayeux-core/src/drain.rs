@@ -155,13 +155,14 @@ impl Engine {
             }
             self.fix_response(key);
         }
-        if !http {
+        if !http && self.hooks.points().contains(Points::DEQUEUE) && self.writes_events(key) {
             let session = self.conns.get(key).and_then(|conn| conn.session);
             self.before_taking(session);
         }
+        let left_over = self.conns.get(key).is_some_and(|conn| !conn.out.is_empty());
         let begin = out.len();
         let mut share = Share { left: budget, out, begin };
-        let all = self.write_out(key, &mut share)
+        let all = (!left_over || self.write_out(key, &mut share))
             && (http || self.write_replies(key, &mut share) && self.write_queue(key, &mut share));
         let in_flight = http || !share.is_empty();
         if let Some(conn) = self.conns.get_mut(key) {
@@ -292,6 +293,17 @@ impl Engine {
         if self.is_pushed_to(key) { self.write_events(key, session, u64::MAX, share) } else { true }
     }
 
+    /// Whether events are to be written on this WebSocket, with replies or by themselves.
+    fn writes_events(&self, key: ConnKey) -> bool {
+        let Some(conn) = self.conns.get(key) else { return false };
+        let head = conn.session.and_then(|session| self.sessions.get(session)).map(|session| session.queue.head());
+        let with_reply = |pending: &Pending| {
+            head.is_some_and(|head| head < pending.position)
+                || pending.closes_batch() && self.acknowledges(pending.session)
+        };
+        self.is_pushed_to(key) || conn.replies.iter().any(with_reply)
+    }
+
     /// Whether the queue of its session is due on this WebSocket.
     fn is_pushed_to(&self, key: ConnKey) -> bool {
         let Some(session) = self.conns.get(key).and_then(|conn| conn.session) else { return false };
@@ -413,6 +425,9 @@ impl Engine {
     fn extend_reply(&mut self, key: ConnKey, pending: &mut Pending) {
         if let Some(timesync) = &mut pending.reply.timesync {
             timesync.p = self.wall_time().as_millis().saturating_sub(timesync.ts);
+        }
+        if !self.acknowledges(pending.session) {
+            return;
         }
         let rides = self.rides_with_handshake(key);
         let Some(session) = pending.session.and_then(|key| self.sessions.get_mut(key)) else { return };

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bayeux_proto::{ByteString, ChannelKind, ChannelPattern, Message, Outgoing};
 
 use crate::browser::Browsers;
+use crate::channel::Initials;
 use crate::channel::{ChannelKey, Channels};
 use crate::config::{ActivityPolicy, Config};
 use crate::connection::{Conn, ConnKey, Conns};
 use crate::decision::DecisionId;
-use crate::delivery::Enqueued;
+use crate::delivery::Wake;
 use crate::drain::Spare;
 use crate::event::{
     Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason,
@@ -49,6 +50,8 @@ pub struct Engine {
     pub(crate) stamp: u64,
     /// Set by [`Command::Shutdown`].
     pub(crate) stopping: bool,
+    /// What the server's own channels begin with.
+    pub(crate) reserved: Initials,
     /// The time in words, for messages of one instant.
     pub(crate) timestamps: Timestamps,
     /// Whether what is delivered to a session keeps it from being idle (rule XV-1).
@@ -56,7 +59,7 @@ pub struct Engine {
     /// Reused by fan-out.
     pub(crate) matched: Vec<ChannelKey>,
     /// Reused by fan-out.
-    pub(crate) woken: Vec<(SessionKey, Enqueued)>,
+    pub(crate) woken: Vec<(SessionKey, Wake)>,
     /// Buffers of the last connection that was drained, for the next: idle connections hold none.
     pub(crate) spare: Spare,
 }
@@ -85,6 +88,7 @@ impl Engine {
     ) -> Self {
         let connection_types =
             config.allowed_transports.iter().map(|transport| ByteString::from_static(transport.as_str())).collect();
+        let reserved = Initials::of(&config.reserved_channels);
         let delivery_is_activity =
             config.activity.is_some_and(|activity| activity.policy == ActivityPolicy::ClientServer);
         Self {
@@ -106,6 +110,7 @@ impl Engine {
             cycle: 0,
             stamp: 0,
             stopping: false,
+            reserved,
             timestamps: Timestamps::default(),
             delivery_is_activity,
             matched: Vec::new(),

@@ -493,7 +493,9 @@ impl Engine {
                 None => ext,
             });
         }
-        work.reply.fields.extend(verdict.fields);
+        if !verdict.fields.is_empty() {
+            work.reply.fields.extend(verdict.fields);
+        }
         if let Some(lazy) = verdict.lazy {
             work.lazy = lazy;
         }
@@ -579,7 +581,9 @@ impl Engine {
 
     /// Whether a channel is the server's own, and the sender is not.
     pub(crate) fn is_out_of_bounds(&self, lane: &Lane, channel: &str) -> bool {
-        self.config.is_reserved(channel) && !lane.conn.and_then(|key| self.conns.get(key)).is_some_and(Conn::is_local)
+        self.reserved.may_be(channel)
+            && self.config.is_reserved(channel)
+            && !lane.conn.and_then(|key| self.conns.get(key)).is_some_and(Conn::is_local)
     }
 
     /// Whether the lane's session is alive and the message says it is its (rule G-4).

@@ -3,7 +3,7 @@
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
 use crate::channel::ChannelKey;
-use crate::delivery::{Enqueuing, Share};
+use crate::delivery::{Enqueuing, Share, Wake};
 use crate::engine::Engine;
 use crate::event::{Forward, Points, Ruling};
 use crate::ext::TIMESTAMP;
@@ -70,7 +70,7 @@ impl Engine {
         });
         if wanted || self.config.shards > 1 {
             let event = event.freeze();
-            self.retain(&channel, &event);
+            self.retain(&matched, &event);
             let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
             if self.config.shards > 1 {
                 let channel = channel.detach();
@@ -86,10 +86,13 @@ impl Engine {
         true
     }
 
-    /// Keeps the last message of a channel that wants it.
-    fn retain(&mut self, channel: &ChannelName, event: &Frozen) {
-        let Some(key) = self.channels.find(channel.as_str()) else { return };
-        if let Some(channel) = self.channels.get_mut(key).filter(|channel| channel.settings.retained) {
+    /// Keeps the event where its own channel, one of those that match, keeps the last one.
+    fn retain(&mut self, matched: &[ChannelKey], event: &Frozen) {
+        let keeps = |key: &ChannelKey| {
+            let channel = self.channels.get(*key);
+            channel.is_some_and(|channel| channel.settings.retained && event.channel() == channel.pattern.as_str())
+        };
+        if let Some(channel) = matched.iter().copied().find(keeps).and_then(|key| self.channels.get_mut(key)) {
             channel.retained = Some(event.clone());
         }
     }
@@ -99,7 +102,7 @@ impl Engine {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         self.channels.matching(channel, &mut matched);
-        self.retain(channel, event);
+        self.retain(&matched, event);
         self.fan_out(&matched, event, None, sender.as_ref());
         self.matched = matched;
     }
@@ -109,13 +112,8 @@ impl Engine {
     fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>, sender: Option<&ClientId>) {
         self.stamp += 1;
         let mut woken = std::mem::take(&mut self.woken);
-        let enqueuing = Enqueuing {
-            hooks: &*self.hooks,
-            points: self.hooks.points(),
-            config: &self.config,
-            channel: self.channels.queue_of(event.channel()),
-            sender,
-        };
+        let limit = self.channels.queue_of(event.channel());
+        let enqueuing = Enqueuing::new(&*self.hooks, &self.config, limit, sender);
         for key in matched {
             let Some(channel) = self.channels.get(*key) else { continue };
             for &subscriber in channel.subscribers.values() {
@@ -132,16 +130,16 @@ impl Engine {
                 if self.delivery_is_activity {
                     session.last_active = self.now;
                 }
-                let enqueued = enqueuing.enqueue(session, event);
-                if !enqueued.is_settled() {
-                    woken.push((subscriber, enqueued));
+                let wake = enqueuing.enqueue(session, event);
+                if !matches!(wake, Wake::None) {
+                    woken.push((subscriber, wake));
                 }
             }
         }
         let count = woken.len();
-        for (at, (session, enqueued)) in woken.drain(..).enumerate() {
+        for (at, (session, wake)) in woken.drain(..).enumerate() {
             let share = if count < CROWD { Share::WHOLE } else { Share { part: at + 1, of: count } };
-            self.wake(session, enqueued, share);
+            self.wake(session, wake, share);
         }
         self.woken = woken;
     }
@@ -162,15 +160,10 @@ impl Engine {
         if self.delivery_is_activity {
             session.last_active = self.now;
         }
-        let enqueuing = Enqueuing {
-            hooks: &*self.hooks,
-            points: self.hooks.points(),
-            config: &self.config,
-            channel: self.channels.queue_of(event.channel()),
-            sender: from,
-        };
-        let enqueued = enqueuing.enqueue(session, event);
-        self.wake(key, enqueued, Share::WHOLE);
+        let limit = self.channels.queue_of(event.channel());
+        let enqueuing = Enqueuing::new(&*self.hooks, &self.config, limit, from);
+        let wake = enqueuing.enqueue(session, event);
+        self.wake(key, wake, Share::WHOLE);
     }
 
     /// Gives an event its timestamp, in the place of one that a client gave it (rule XS-2).

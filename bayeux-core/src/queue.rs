@@ -19,7 +19,7 @@ pub(crate) struct Queue {
     head: u64,
     bytes: usize,
     /// How many of them are not lazy.
-    urgent: usize,
+    urgent: u32,
     /// Whether it holds the latest event of each channel only, until it is empty again.
     conflating: bool,
 }
@@ -93,7 +93,9 @@ impl Queue {
     }
 
     pub(crate) fn pop_front(&mut self) -> Option<Frozen> {
-        self.remove(0)
+        let event = self.events.pop_front()?;
+        self.discount(&event);
+        Some(event)
     }
 
     /// Size of the front event.
@@ -130,16 +132,22 @@ impl Queue {
         before - self.len()
     }
 
-    fn count(&mut self, event: &Frozen) {
-        self.bytes += event.size();
-        self.urgent += usize::from(event.lazy() == Lazy::No);
-    }
-
     fn remove(&mut self, at: usize) -> Option<Frozen> {
         let event = self.events.remove(at)?;
+        self.discount(&event);
+        Some(event)
+    }
+
+    fn count(&mut self, event: &Frozen) {
+        self.bytes += event.size();
+        self.urgent += u32::from(event.lazy() == Lazy::No);
+    }
+
+    /// An event was taken out.
+    fn discount(&mut self, event: &Frozen) {
         self.head = self.head.wrapping_add(1);
         self.bytes -= event.size();
-        self.urgent -= usize::from(event.lazy() == Lazy::No);
+        self.urgent -= u32::from(event.lazy() == Lazy::No);
         if self.events.is_empty() {
             self.conflating = false;
             if self.events.capacity() > IDLE_CAPACITY {
@@ -147,7 +155,6 @@ impl Queue {
                 self.events.shrink_to(IDLE_CAPACITY);
             }
         }
-        Some(event)
     }
 }
 
@@ -214,7 +221,7 @@ impl<'a> QueueView<'a> {
         let Some(slot) = self.0.events.get_mut(index) else { return false };
         let old = std::mem::replace(slot, event.clone());
         self.0.bytes -= old.size();
-        self.0.urgent -= usize::from(old.lazy() == Lazy::No);
+        self.0.urgent -= u32::from(old.lazy() == Lazy::No);
         self.0.count(&event);
         true
     }

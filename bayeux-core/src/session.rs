@@ -230,6 +230,16 @@ impl Session {
         }
     }
 
+    /// Whether an event fits by the transport's own options, and the session has nothing special about it. A short way to
+    /// what is true of most.
+    pub(crate) fn has_plenty(&self, event: &Frozen, options: &TransportOptions) -> bool {
+        self.settings.own.is_none()
+            && self.unacknowledged.is_none()
+            && !self.queue.is_conflating()
+            && self.queue.len() < options.max_queue
+            && self.queue.bytes().saturating_add(event.size()) <= options.max_queue_bytes
+    }
+
     /// Whether an event can be queued without further ado.
     pub(crate) fn can_queue(&self, event: &Frozen, limits: QueueLimits) -> bool {
         self.has_room(event, limits) && !(self.queue.is_conflating() && limits.overflow == Overflow::KeepLatest)

@@ -260,3 +260,50 @@ async fn hooks_inside_the_engine_may_call_the_server() {
     others_are_well(&running).await;
     running.stop().await;
 }
+
+/// Leaves nothing of messages on some channels.
+struct Empties;
+
+impl Extension for Empties {
+    async fn rcv(&self, message: Incoming) -> Outcome {
+        if message.channel.as_str() == "/in" {
+            return Outcome::Message(Box::default());
+        }
+        Outcome::Continue
+    }
+
+    fn send(&self, message: &mut OutgoingMessage<'_>) -> bool {
+        if message.channel() == "/out"
+            && let Some(event) = message.as_event_mut()
+        {
+            *event = proto::Event::new("", proto::RawJson::null());
+            event.data = None;
+        }
+        true
+    }
+
+    fn send_meta(&self, message: &mut OutgoingMessage<'_>) -> bool {
+        if let Some(reply) = message.as_reply()
+            && reply.id.as_ref().is_some_and(|id| *id == proto::MessageId::Text("empty".into()))
+        {
+            *reply = proto::Reply::to(&proto::Message::default());
+        }
+        true
+    }
+}
+
+/// What an extension empties is still a message: refused where it came in, on its own channel where it goes out.
+#[tokio::test]
+async fn extension_that_empties_a_message_harms_nobody() {
+    let running = start_with(builder().extension(Empties), HttpOptions::default()).await;
+    let mut alice = alice_of(&running).await;
+    alice.subscribe("/out").await;
+    assert_eq!(alice.publish_error("/in", 1).await, "400::channel_missing");
+    running.server.publish("/out", &1).await.unwrap();
+    let messages = alice.exchange(&json!([alice.connect(0)])).await;
+    assert_eq!(messages[0], json!({"channel": "/out"}));
+    let subscribe = alice.message("/meta/subscribe", json!({"id": "empty", "subscription": "/x"}));
+    assert_eq!(alice.exchange(&json!([subscribe])).await, [json!({"successful": false})]);
+    others_are_well(&running).await;
+    running.stop().await;
+}

@@ -7,7 +7,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bayeux_http::proto::BinaryData;
+use bayeux_http::proto::{BinaryData, RawJson};
 use bayeux_http::{
     Acknowledgement, Activity, ActivityPolicy, Config, HttpOptions, Incoming, RemovalReason, Server, Session,
     TimestampFormat,
@@ -105,7 +105,12 @@ async fn binary_data_is_read_and_sent() {
     config.binary = true;
     let read = Arc::new(Mutex::new(None));
     let seen = Arc::clone(&read);
-    let builder = Server::builder(config).on_message("/bytes", move |message: Incoming| {
+    let builder = Server::builder(config).on_message("/service/bytes", async |call: Incoming| {
+        let mut bytes = call.binary().unwrap().unwrap().data.to_vec();
+        bytes.reverse();
+        call.answer_binary(&BinaryData::new(bytes)).unwrap();
+    });
+    let builder = builder.on_message("/bytes", move |message: Incoming| {
         *seen.lock().unwrap() = message.binary().unwrap();
         async {}
     });
@@ -122,6 +127,12 @@ async fn binary_data_is_read_and_sent() {
     let replies = alice.exchange(&json!([alice.message("/bytes", forged)])).await;
     assert_eq!(replies[0]["error"], "400::binary_invalid");
     let data = BinaryData::new(bytes.to_vec());
+    //
+    let call = json!({"id": "c", "data": {"data": "HelloWorld", "last": true}, "ext": {"binary": {}}});
+    let replies = alice.exchange(&json!([alice.message("/service/bytes", call)])).await;
+    let answer = BinaryData::from_data(&RawJson::from_serialize(&replies[0]["data"]).unwrap()).unwrap();
+    assert_eq!(answer.data.iter().rev().copied().collect::<Vec<u8>>(), bytes);
+    assert_eq!((&replies[0]["id"], &replies[0]["successful"]), (&json!("c"), &json!(true)));
     running.server.publish_binary("/bytes", &data).await.unwrap();
     session.deliver_binary("/service/file", &data).unwrap();
     let messages = connect(&mut alice, json!({})).await;

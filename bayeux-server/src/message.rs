@@ -100,7 +100,7 @@ impl Incoming {
     /// # Errors
     /// [`SendError`] where `data` does not serialise.
     pub fn answer(&self, data: impl IntoData) -> Result<(), SendError> {
-        self.result(true, data.into_data()?)
+        self.result(true, Event::new(self.channel.text().clone(), data.into_data()?))
     }
 
     /// Fails a remote call, as [`Incoming::answer`] with `successful: false` (rule R-4).
@@ -108,11 +108,18 @@ impl Incoming {
     /// # Errors
     /// [`SendError`] where `data` does not serialise.
     pub fn fail(&self, data: impl IntoData) -> Result<(), SendError> {
-        self.result(false, data.into_data()?)
+        self.result(false, Event::new(self.channel.text().clone(), data.into_data()?))
     }
 
-    fn result(&self, successful: bool, data: RawJson) -> Result<(), SendError> {
-        let mut event = Event::new(self.channel.text().clone(), data);
+    /// Answers a remote call with binary data (rule R-10).
+    ///
+    /// # Errors
+    /// [`SendError::Flooded`]
+    pub fn answer_binary(&self, data: &BinaryData) -> Result<(), SendError> {
+        self.result(true, Event::binary(self.channel.text().clone(), data))
+    }
+
+    fn result(&self, successful: bool, mut event: Event) -> Result<(), SendError> {
         event.id = self.message.id.clone();
         event.successful = Some(successful);
         self.send(event)
