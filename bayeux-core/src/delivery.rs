@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bayeux_proto::{ByteString, Frozen, Lazy};
 
-use crate::config::{Config, Overflow};
+use crate::config::{Config, Overflow, Transport};
 use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::engine::Engine;
 use crate::event::{ChannelQueue, CloseReason, Edit, Hooks, Notice, Points, RemovalReason};
@@ -367,6 +367,11 @@ impl Engine {
     /// Ends what a session had on a connection that is gone.
     pub(crate) fn leave(&mut self, session_key: SessionKey, conn: ConnKey) {
         let Some(session) = self.sessions.get(session_key) else { return };
+        if session.transport == Transport::Local {
+            // Nobody can speak for it any more, and by itself it would never expire (rule A-61).
+            self.terminate(session_key, RemovalReason::Removed, None);
+            return;
+        }
         let was_held = session.held.as_ref().is_some_and(|held| held.conn == conn);
         let was_target = session.target == Some(conn);
         if was_held {

@@ -244,6 +244,36 @@ async fn session_ends_with_its_last_clone() {
     running.stop().await;
 }
 
+/// A handshake that is given up leaves no session behind.
+#[tokio::test]
+async fn abandoned_handshake_leaves_nothing() {
+    let slow = builder().on_session_added(|_, _| tokio::time::sleep(Duration::from_millis(50)));
+    let (running, robot) = start(slow).await;
+    let given_up = tokio::time::timeout(Duration::from_millis(20), robot.handshake()).await;
+    assert!(given_up.is_err() && running.server.session_count() <= 1);
+    until("it is gone", || running.server.session_count() == 0).await;
+    robot.handshake().await.unwrap();
+    running.stop().await;
+}
+
+/// However many ask at once, there is one session.
+#[tokio::test]
+async fn handshakes_at_once_make_one_session() {
+    let (running, robot) = start(builder()).await;
+    let all = (0..8).map(|_| {
+        let robot = robot.clone();
+        tokio::spawn(async move { robot.handshake().await.is_ok() })
+    });
+    let mut made = 0;
+    for handshake in all.collect::<Vec<_>>() {
+        made += usize::from(handshake.await.unwrap());
+    }
+    assert_eq!((made, running.server.session_count()), (1, 1));
+    robot.disconnect().await.unwrap();
+    until("it is gone", || running.server.session_count() == 0).await;
+    running.stop().await;
+}
+
 /// it takes what it is sent, however much and however slowly it listens; a listener may publish and wait.
 #[tokio::test]
 async fn slow_listener_loses_nothing() {

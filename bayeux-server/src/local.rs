@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, LinkFacts, Transport};
+use bayeux_core::{ClientId, LinkFacts, Transport};
 use bayeux_proto::{
     Batch, ByteString, ChannelName, ChannelPattern, Limits, Message, MessageId, Outgoing, RawJson, decode, encode, meta,
 };
@@ -63,6 +63,8 @@ pub struct LocalSession(Arc<Handle>);
 struct Handle {
     server: Server,
     hint: ByteString,
+    /// One handshake at a time.
+    handshaking: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
 
@@ -215,7 +217,12 @@ impl Server {
     /// A client inside this process. `hint` stands in front of its session's id: up to 64 letters, digits and hyphens
     /// of it (rule A-62).
     pub fn local_session(&self, hint: &str) -> LocalSession {
-        LocalSession(Arc::new(Handle { server: self.clone(), hint: hint.into(), shared: Arc::default() }))
+        LocalSession(Arc::new(Handle {
+            server: self.clone(),
+            hint: hint.into(),
+            handshaking: tokio::sync::Mutex::default(),
+            shared: Arc::default(),
+        }))
     }
 }
 
@@ -235,13 +242,14 @@ impl LocalSession {
     /// # Errors
     /// As [`LocalSession::handshake`]; [`LocalError::Ext`].
     pub async fn handshake_with(&self, ext: Option<RawJson>) -> Result<Session, LocalError> {
+        let _alone = self.0.handshaking.lock().await;
         if self.is_handshaken() {
             return Err(LocalError::Handshaken);
         }
         if ext.as_ref().is_some_and(|ext| !ext.as_str().starts_with('{')) {
             return Err(LocalError::Ext);
         }
-        let Handle { server, hint, shared } = &*self.0;
+        let Handle { server, hint, shared, .. } = &*self.0;
         shared.go_offline(None);
         let mut message = Message::new(meta::HANDSHAKE);
         message.client_id = Some(hint.clone());
@@ -278,11 +286,12 @@ impl LocalSession {
     /// # Errors
     /// [`LocalError::Deleted`]
     pub async fn disconnect(&self) -> Result<(), LocalError> {
+        let Some(id) = self.0.shared.lock().online.as_ref().map(|online| online.id.clone()) else { return Ok(()) };
         match self.exchange(Message::new(meta::DISCONNECT)).await {
             Ok(_) | Err(LocalError::NoSession | LocalError::Refused(_)) => {}
             Err(error) => return Err(error),
         }
-        self.0.shared.go_offline(None);
+        self.0.shared.go_offline(Some(&id));
         Ok(())
     }
 
@@ -689,11 +698,8 @@ async fn drive(mut link: Link, shared: Arc<Shared>, mut envelopes: mpsc::Receive
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        let online = self.shared.lock().online.take();
-        if let Some(Online { id, .. }) = online {
-            // Nobody speaks for it any more, and by itself it would never expire.
-            let _ = self.server.command(id.shard(), Command::Remove { session: id });
-        }
+        // The link ends with what feeds it, and the session with its link.
+        self.shared.lock().online = None;
     }
 }
 
