@@ -8,17 +8,14 @@
 //! that calls listeners one message after the other, so that a listener may wait, and publish, without holding up the
 //! replies that it waits for.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bayeux_core::{ClientId, LinkFacts, Transport};
-use bayeux_proto::{
-    Batch, ByteString, ChannelName, ChannelPattern, Limits, Message, MessageId, Outgoing, RawJson, decode, encode, meta,
-};
+use bayeux_core::{LinkFacts, Transport};
+use bayeux_proto::{Batch, ByteString, ChannelName, ChannelPattern, Message, MessageId, RawJson, meta};
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, oneshot};
 
@@ -26,11 +23,14 @@ use crate::channel::pattern;
 use crate::context::Origin;
 use crate::data::IntoData;
 use crate::error::{DataError, SendError};
-use crate::hooks::caught;
-use crate::link::{Link, LinkEvent};
-use crate::policy::Boxed;
 use crate::server::Server;
 use crate::session::Session;
+
+mod drive;
+mod state;
+
+use drive::{drive, first_reply};
+use state::{Forget, Heard, LocalListener, Online, Shared};
 
 /// A session of this process, with the interface of a client: it handshakes, subscribes, publishes and calls like any
 /// other, and is asked by policies like any other. It never expires, and its queue has no limit: what it is sent, it
@@ -67,40 +67,6 @@ struct Handle {
     handshaking: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
-
-/// What the tasks share with it.
-#[derive(Default)]
-struct Shared {
-    state: Mutex<State>,
-    ids: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    online: Option<Online>,
-    /// Those who wait for the reply to their message.
-    replies: HashMap<ByteString, oneshot::Sender<Message>>,
-    /// Those who wait for the result of their call.
-    calls: HashMap<ByteString, oneshot::Sender<Message>>,
-    listeners: HashMap<ByteString, Vec<Heard>>,
-    extensions: Vec<Arc<dyn LocalExtension>>,
-}
-
-/// A session that was handshaken, and the way to its task.
-struct Online {
-    id: ClientId,
-    send: mpsc::Sender<Batch>,
-}
-
-#[derive(Clone)]
-struct Heard {
-    id: u64,
-    listener: LocalListener,
-    /// Whether it came with a subscription, which ends with the session.
-    subscribed: bool,
-}
-
-type LocalListener = Arc<dyn Fn(LocalMessage) -> Boxed<'static, ()> + Send + Sync>;
 
 /// A message that a [`LocalSession`] received.
 #[derive(Debug, Clone)]
@@ -506,194 +472,6 @@ fn successful(reply: Message) -> Result<Message, LocalError> {
         return Ok(reply);
     }
     Err(LocalError::Refused(reply.error().unwrap_or_else(|| ByteString::from_static("402::session_unknown"))))
-}
-
-/// Takes a call out of those that are waited for, however it ended.
-struct Forget<'a> {
-    shared: &'a Shared,
-    id: ByteString,
-}
-
-impl Drop for Forget<'_> {
-    fn drop(&mut self) {
-        let mut state = self.shared.lock();
-        state.calls.remove(&self.id);
-        state.replies.remove(&self.id);
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here is left half done.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn next_id(&self) -> ByteString {
-        self.ids.fetch_add(1, Ordering::Relaxed).to_string().into()
-    }
-
-    fn forget_listener(&self, registration: &LocalRegistration) {
-        let mut state = self.lock();
-        if let Some(heard) = state.listeners.get_mut(&registration.channel) {
-            heard.retain(|heard| heard.id != registration.id);
-        }
-    }
-
-    /// The session is over: nobody who waits for it is answered any more. `which`: only where it is that one.
-    fn go_offline(&self, which: Option<&ClientId>) {
-        let mut state = self.lock();
-        if which.is_some() && state.online.as_ref().map(|online| &online.id) != which {
-            return;
-        }
-        state.online = None;
-        state.replies.clear();
-        state.calls.clear();
-        state.listeners.retain(|_, heard| {
-            heard.retain(|heard| !heard.subscribed);
-            !heard.is_empty()
-        });
-    }
-
-    /// Hands a message to whoever waits for it. What is left is for listeners.
-    fn sort(&self, outgoing: Outgoing) -> Option<Message> {
-        let reply = matches!(outgoing, Outgoing::Reply(_));
-        let mut message = received(outgoing)?;
-        let extensions = self.lock().extensions.clone();
-        if !extensions.iter().all(|extension| extension.incoming(&mut message)) {
-            return None;
-        }
-        let mut state = self.lock();
-        let id = match &message.id {
-            Some(MessageId::Text(id)) => Some(id.clone()),
-            Some(_) | None => None,
-        };
-        if !reply {
-            // Listeners do not hear of the results of calls (rule R-7).
-            if let Some(call) = id.and_then(|id| state.calls.remove(&id)) {
-                let _ = call.send(message);
-                return None;
-            }
-            return Some(message);
-        }
-        let is_meta = message.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
-        let waiting = id.and_then(|id| state.replies.remove(&id));
-        drop(state);
-        // Listeners hear of the server's answers on meta channels.
-        let heard = is_meta.then(|| message.clone());
-        if let Some(waiting) = waiting {
-            let _ = waiting.send(message);
-        }
-        heard
-    }
-
-    /// Calls the listeners of a message, one after the other.
-    async fn hear(&self, message: Message) {
-        let limits = bayeux_proto::ChannelLimits::default();
-        let Some(channel) = message.channel.as_ref().and_then(|channel| ChannelName::parse(channel, &limits).ok())
-        else {
-            return;
-        };
-        let mut listeners = Vec::new();
-        {
-            let state = self.lock();
-            let mut ids = channel.as_pattern().ids();
-            while let Some(id) = ids.next() {
-                listeners.extend(state.listeners.get(id).into_iter().flatten().map(|h| Arc::clone(&h.listener)));
-            }
-        }
-        let message = Arc::new(message);
-        for listener in listeners {
-            let message = LocalMessage { channel: channel.clone(), message: Arc::clone(&message) };
-            if caught(async { listener(message).await }).await.is_none() {
-                tracing::error!(channel = channel.as_str(), "a listener of a local session panicked");
-            }
-        }
-    }
-}
-
-/// A message as a client receives it.
-fn received(outgoing: Outgoing) -> Option<Message> {
-    let text = match &outgoing {
-        Outgoing::Event(event) => event.as_array().clone(),
-        Outgoing::Reply(_) => encode(&[outgoing]),
-    };
-    // The server's own messages, of whatever depth and size its applications make them.
-    let mut limits = Limits::default();
-    (limits.bytes_max, limits.fields_max, limits.depth_max) = (usize::MAX, usize::MAX, DEPTH_MAX);
-    match decode(text, &limits) {
-        Ok(batch) => batch.messages.into_iter().next(),
-        Err(error) => {
-            tracing::error!(%error, "a message for a local session cannot be read");
-            None
-        }
-    }
-}
-
-/// Deeper than what any application's data may be, and the message around it.
-const DEPTH_MAX: usize = 600;
-
-/// Sends the handshake, and waits for its reply.
-async fn first_reply(link: &mut Link, shared: &Shared, mut message: Message) -> Result<Message, LocalError> {
-    let extensions = shared.lock().extensions.clone();
-    if !extensions.iter().rev().all(|extension| extension.outgoing(&mut message)) {
-        return Err(LocalError::Deleted);
-    }
-    link.receive(Batch { messages: vec![message], bytes: 0 }).await;
-    let mut messages = Vec::new();
-    loop {
-        match link.event(&mut messages).await {
-            LinkEvent::Write => {
-                // It is the first: nothing is pushed before a message of the session came.
-                let reply = messages.drain(..).find_map(received);
-                link.written();
-                let mut reply = reply.ok_or(LocalError::Deleted)?;
-                if !extensions.iter().all(|extension| extension.incoming(&mut reply)) {
-                    return Err(LocalError::Deleted);
-                }
-                return successful(reply);
-            }
-            LinkEvent::Close(_) => return Err(LocalError::NoSession),
-            LinkEvent::Resume => {}
-        }
-    }
-}
-
-/// Drives the link of a session to its end.
-async fn drive(mut link: Link, shared: Arc<Shared>, mut envelopes: mpsc::Receiver<Batch>, id: ClientId) {
-    // Without a bound, as its queue in the server has none (rule A-61).
-    let (hear, mut heard) = mpsc::unbounded_channel();
-    let hearing = Arc::clone(&shared);
-    tokio::spawn(async move {
-        while let Some(message) = heard.recv().await {
-            hearing.hear(message).await;
-        }
-    });
-    let mut messages = Vec::new();
-    loop {
-        tokio::select! {
-            envelope = envelopes.recv(), if link.wants_input() => match envelope {
-                Some(batch) => link.receive(batch).await,
-                None => break,
-            },
-            event = link.event(&mut messages) => match event {
-                LinkEvent::Write => {
-                    let mut over = false;
-                    for outgoing in messages.drain(..) {
-                        let Some(message) = shared.sort(outgoing) else { continue };
-                        over |= message.channel.as_deref() == Some(meta::DISCONNECT);
-                        let _ = hear.send(message);
-                    }
-                    link.written();
-                    if over {
-                        break;
-                    }
-                }
-                LinkEvent::Close(_) => break,
-                LinkEvent::Resume => {}
-            },
-        }
-    }
-    shared.go_offline(Some(&id));
 }
 
 impl Drop for Handle {
