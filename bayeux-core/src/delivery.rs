@@ -51,6 +51,8 @@ impl Share {
 pub(crate) enum Wake {
     /// Nothing: it waits for the next response, or a flush is under way already.
     None,
+    /// Nothing: it was not queued.
+    Dropped,
     /// Flush the session.
     Flush,
     /// Start its lazy timer (rule Q-33).
@@ -82,6 +84,17 @@ pub(crate) struct Enqueuing<'a> {
     sender: Option<&'a ClientId>,
 }
 
+impl Wake {
+    /// Whether the event was queued.
+    pub(crate) fn is_queued(&self) -> bool {
+        match self {
+            Self::Dropped => false,
+            Self::None | Self::Flush | Self::Lazy(_) => true,
+            Self::Full(full) => full.then.is_queued(),
+        }
+    }
+}
+
 impl<'a> Enqueuing<'a> {
     pub(crate) fn new(
         hooks: &'a dyn Hooks,
@@ -110,7 +123,7 @@ impl<'a> Enqueuing<'a> {
             match self.hooks.outgoing(&session.id, self.sender, event) {
                 Edit::Keep => event.clone(),
                 Edit::Replace(other) => other,
-                Edit::Drop => return Wake::None,
+                Edit::Drop => return Wake::Dropped,
             }
         } else {
             event.clone()
@@ -123,10 +136,10 @@ impl<'a> Enqueuing<'a> {
             && session.queue.count_of(&channel) >= own.messages
         {
             match own.overflow {
-                Overflow::RemoveSession => return full(own.overflow, session.queue.len() + 1, Wake::None),
-                Overflow::DropNewest => return full(own.overflow, 1, Wake::None),
+                Overflow::RemoveSession => return full(own.overflow, session.queue.len() + 1, Wake::Dropped),
+                Overflow::DropNewest => return full(own.overflow, 1, Wake::Dropped),
                 Overflow::DropOldest | Overflow::KeepLatest if own.messages == 0 => {
-                    return full(own.overflow, 1, Wake::None);
+                    return full(own.overflow, 1, Wake::Dropped);
                 }
                 Overflow::DropOldest | Overflow::KeepLatest => {
                     session.queue.remove_oldest_of(&channel);
@@ -138,7 +151,7 @@ impl<'a> Enqueuing<'a> {
         if self.points.contains(Points::QUEUE_MAXED) && !session.has_room(&event, limits) {
             let Session { id, queue, .. } = &mut *session;
             if !self.hooks.queue_maxed(id, self.sender, &mut QueueView::new(queue), &event) {
-                return Wake::None;
+                return Wake::Dropped;
             }
         }
         let lazy = event.lazy();
@@ -152,8 +165,8 @@ impl<'a> Enqueuing<'a> {
             match session.make_room(event, limits) {
                 Offered::Replaced(0) => session.wake_for(lazy),
                 Offered::Replaced(dropped) => full(limits.overflow, dropped, session.wake_for(lazy)),
-                Offered::Refused => full(limits.overflow, 1, Wake::None),
-                Offered::Overflow => return full(limits.overflow, session.queue.len() + 1, Wake::None),
+                Offered::Refused => full(limits.overflow, 1, Wake::Dropped),
+                Offered::Overflow => return full(limits.overflow, session.queue.len() + 1, Wake::Dropped),
             }
         };
         if self.points.contains(Points::QUEUED) {
@@ -199,7 +212,7 @@ impl Engine {
     /// Does what an event that was queued asks for.
     pub(crate) fn wake(&mut self, key: SessionKey, wake: Wake, share: Share) {
         match wake {
-            Wake::None => {}
+            Wake::None | Wake::Dropped => {}
             Wake::Flush => self.flush(key),
             Wake::Lazy(lazy) => self.start_lazy(key, lazy, share),
             Wake::Full(full) => {

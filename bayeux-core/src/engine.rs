@@ -1,6 +1,6 @@
 //! The engine's public face: one flat `match` over inputs, no rules of its own.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::decision::DecisionId;
 use crate::delivery::Wake;
 use crate::drain::Spare;
 use crate::event::{
-    Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, RemovalReason,
+    Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, Receipt, RemovalReason,
     SessionSetting,
 };
 use crate::ext::Timestamps;
@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) cycle: u64,
     /// The number of the last fan-out (rule Q-4).
     pub(crate) stamp: u64,
+    /// Publishes of this shard that were queued for nobody here, and how many shards are still to say so too.
+    pub(crate) receipts: BTreeMap<Receipt, u16>,
     /// Set by [`Command::Shutdown`].
     pub(crate) stopping: bool,
     /// What the server's own channels begin with.
@@ -109,6 +111,7 @@ impl Engine {
             outputs: VecDeque::new(),
             cycle: 0,
             stamp: 0,
+            receipts: BTreeMap::new(),
             stopping: false,
             reserved,
             timestamps: Timestamps::default(),
@@ -280,9 +283,14 @@ impl Engine {
 
     /// Carries out a wish of the application.
     pub(crate) fn command(&mut self, command: Command) {
+        self.carry_out(command, None);
+    }
+
+    fn carry_out(&mut self, command: Command, receipt: Option<Receipt>) {
         match command {
+            Command::Confirm { command, receipt } => self.carry_out(*command, Some(receipt)),
             // Meta channels are the protocol's own.
-            Command::Publish { channel, .. } if channel.kind() == ChannelKind::Meta => {}
+            Command::Publish { channel, .. } if channel.kind() == ChannelKind::Meta => self.confirm(receipt, false),
             Command::Publish { channel, event, from, chain } => {
                 let from = from.and_then(|id| self.find_id(&id));
                 if self.hooks.points().contains(Points::LISTEN) {
@@ -292,15 +300,18 @@ impl Engine {
                     message.data = event.data;
                     message.ext = event.ext;
                     message.fields = event.fields;
-                    self.run_application_publish(channel, message, lazy, from, chain);
+                    self.run_application_publish(channel, message, lazy, from, chain, receipt);
                 } else {
                     let mut event = event;
                     event.channel = channel.text().clone();
                     // Nobody is told that an extension stopped it.
-                    let _ = self.publish(channel, event, from);
+                    let _ = self.publish(channel, event, from, receipt);
                 }
             }
-            Command::Deliver { to, event, from } => self.deliver(&to, from.as_ref(), event),
+            Command::Deliver { to, event, from } => {
+                let queued = self.deliver(&to, from.as_ref(), event);
+                self.confirm(receipt, queued);
+            }
             Command::Disconnect { session } => self.terminate_id(&session, RemovalReason::ServerDisconnect),
             Command::Remove { session } => self.terminate_id(&session, RemovalReason::Removed),
             Command::Hold { session } => {

@@ -147,6 +147,14 @@ pub enum Command {
         /// The sender that hooks see.
         from: Option<ClientId>,
     },
+    /// Publish or deliver, and say with [`Notice::Confirmed`] whether anything was queued for anybody (rule A-12). Any
+    /// other command is carried out as it is, and confirmed never.
+    Confirm {
+        /// [`Command::Publish`] or [`Command::Deliver`].
+        command: Box<Self>,
+        /// Names the answer.
+        receipt: Receipt,
+    },
     /// Disconnect a session with notice (rule D-10).
     Disconnect {
         /// Whom.
@@ -209,6 +217,10 @@ pub enum Command {
     /// connections when that is written is the driver's.
     Shutdown,
 }
+
+/// Names the answer to a [`Command::Confirm`]: a number never used before with that engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Receipt(pub u64);
 
 /// A session's setting; `None` inherits the transport's (rule O-40).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -279,6 +291,15 @@ pub enum Forward {
         event: Frozen,
         /// The publisher, for hooks.
         sender: Option<ClientId>,
+        /// Where the origin wants to know whether anybody here gets it.
+        receipt: Option<Receipt>,
+    },
+    /// Back to a publish's origin: whether it was queued for anybody here.
+    Published {
+        /// Which.
+        receipt: Receipt,
+        /// Whether it was.
+        queued: bool,
     },
     /// To a channel's home: create it if absent.
     CreateChannel {
@@ -432,6 +453,13 @@ pub enum Notice {
         session: ClientId,
         /// The batch's number.
         batch: u64,
+    },
+    /// The answer to a [`Command::Confirm`].
+    Confirmed {
+        /// Which.
+        receipt: Receipt,
+        /// Whether anything was queued for anybody.
+        queued: bool,
     },
     /// A hook did not answer in time; the answer was no.
     DecisionExpired {

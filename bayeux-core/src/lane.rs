@@ -27,7 +27,7 @@ use crate::config::{Config, Transport};
 use crate::connection::{Conn, ConnKey, Expiry, Pending, ReplyKind};
 use crate::decision::{Decision, DecisionId};
 use crate::engine::{Due, Engine};
-use crate::event::{Answer, CloseReason, Notice, Output, Point, Question, Ruling, Verdict};
+use crate::event::{Answer, CloseReason, Notice, Output, Point, Question, Receipt, Ruling, Verdict};
 use crate::ext;
 use crate::id::{ClientId, ConnectionKey};
 use crate::meta::Subscribing;
@@ -78,6 +78,8 @@ pub(crate) struct Work {
     pub(crate) lazy: Lazy,
     /// Publishes by listeners that led to this one.
     chain: u16,
+    /// Where the application wants to know whether its publish reaches anybody.
+    pub(crate) receipt: Option<Receipt>,
 }
 
 /// How far a message has come. Each names what is done or asked next.
@@ -232,6 +234,7 @@ impl Engine {
         lazy: Lazy,
         from: Option<SessionKey>,
         chain: u16,
+        receipt: Option<Receipt>,
     ) {
         let id = self.lanes.id();
         let mut lane = Lane::new(id, None);
@@ -244,6 +247,7 @@ impl Engine {
             kind: ReplyKind::Other,
             lazy,
             chain,
+            receipt,
         });
         self.run(lane, None);
     }
@@ -396,7 +400,16 @@ impl Engine {
                 reply.fail(ErrorField::BINARY_INVALID);
             }
         }
-        Work { message, shared: None, reply, step: Step::Incoming, kind: ReplyKind::Other, lazy: Lazy::No, chain: 0 }
+        Work {
+            message,
+            shared: None,
+            reply,
+            step: Step::Incoming,
+            kind: ReplyKind::Other,
+            lazy: Lazy::No,
+            chain: 0,
+            receipt: None,
+        }
     }
 
     /// What a meta message is told of the time (rules XT-1, XT-3).
@@ -463,6 +476,8 @@ impl Engine {
                     return Some(work);
                 }
                 Flow::Reply => {
+                    // A listener stopped it.
+                    self.confirm(work.receipt.take(), false);
                     Self::reply(lane, work);
                     return None;
                 }

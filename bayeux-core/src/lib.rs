@@ -109,8 +109,8 @@ pub use decision::{Decided, Decision, DecisionId};
 pub use engine::Engine;
 pub use event::{
     Answer, Budget, Cause, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward,
-    Hooks, Input, LinkFacts, NoHooks, Notice, Output, Point, Points, Question, RemovalReason, Ruling, SessionSetting,
-    Verdict,
+    Hooks, Input, LinkFacts, NoHooks, Notice, Output, Point, Points, Question, Receipt, RemovalReason, Ruling,
+    SessionSetting, Verdict,
 };
 pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
 pub use queue::QueueView;

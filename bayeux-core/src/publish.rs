@@ -5,7 +5,7 @@ use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 use crate::channel::ChannelKey;
 use crate::delivery::{Enqueuing, Share, Wake};
 use crate::engine::Engine;
-use crate::event::{Forward, Points, Ruling};
+use crate::event::{Forward, Notice, Points, Receipt, Ruling};
 use crate::ext::TIMESTAMP;
 use crate::id::ClientId;
 use crate::lane::{Flow, Lane, Step, Work};
@@ -40,20 +40,28 @@ impl Engine {
         let message = std::mem::take(&mut work.message);
         let mut event = Event::from_publish(channel.text().clone(), message);
         event.lazy = work.lazy;
-        self.publish(channel, event, lane.session)
+        self.publish(channel, event, lane.session, work.receipt.take())
     }
 
     /// From the extensions on: encodes the event once, hands it to every other shard and to every local subscriber.
     /// Returns whether the extensions let it through.
-    pub(crate) fn publish(&mut self, channel: ChannelName, mut event: Event, from: Option<SessionKey>) -> bool {
+    pub(crate) fn publish(
+        &mut self,
+        channel: ChannelName,
+        mut event: Event,
+        from: Option<SessionKey>,
+        receipt: Option<Receipt>,
+    ) -> bool {
         if channel.kind() != ChannelKind::Broadcast {
             // Never fanned out, not even to `/**` (rules C-28, Q-5).
+            self.confirm(receipt, false);
             return true;
         }
         self.date(&mut event);
         if self.hooks.points().contains(Points::SEND) {
             let sender = from.and_then(|key| self.sessions.get(key)).map(|session| &session.id);
             if !self.hooks.send(sender, None, &mut event) {
+                self.confirm(receipt, false);
                 return false;
             }
             event.channel = channel.text().clone();
@@ -78,9 +86,17 @@ impl Engine {
                     channel: channel.clone(),
                     event: event.clone(),
                     sender: sender.clone(),
+                    receipt,
                 });
             }
-            self.fan_out(&matched, &event, from, sender.as_ref());
+            let queued = self.fan_out(&matched, &event, from, sender.as_ref());
+            match receipt.filter(|_| !queued && self.config.shards > 1) {
+                // Others may have somebody.
+                Some(receipt) => drop(self.receipts.insert(receipt, self.config.shards - 1)),
+                None => self.confirm(receipt, queued),
+            }
+        } else {
+            self.confirm(receipt, false);
         }
         self.matched = matched;
         true
@@ -98,18 +114,48 @@ impl Engine {
     }
 
     /// A publish of another shard: the subscribers here.
-    pub(crate) fn publish_forwarded(&mut self, channel: &ChannelName, event: &Frozen, sender: Option<ClientId>) {
+    pub(crate) fn publish_forwarded(
+        &mut self,
+        channel: &ChannelName,
+        event: &Frozen,
+        sender: Option<ClientId>,
+    ) -> bool {
         let mut matched = std::mem::take(&mut self.matched);
         matched.clear();
         self.channels.matching(channel, &mut matched);
         self.retain(&matched, event);
-        self.fan_out(&matched, event, None, sender.as_ref());
+        let queued = self.fan_out(&matched, event, None, sender.as_ref());
         self.matched = matched;
+        queued
+    }
+
+    /// Says whether a publish or delivery was queued for anybody, to whoever wants to know (rule A-12).
+    pub(crate) fn confirm(&mut self, receipt: Option<Receipt>, queued: bool) {
+        if let Some(receipt) = receipt {
+            self.notice(Notice::Confirmed { receipt, queued });
+        }
+    }
+
+    /// Another shard says whether a publish was queued for anybody there. The first yes decides, or the last no.
+    pub(crate) fn published_elsewhere(&mut self, receipt: Receipt, queued: bool) {
+        let Some(waiting) = self.receipts.get_mut(&receipt) else { return };
+        *waiting -= 1;
+        if queued || *waiting == 0 {
+            self.receipts.remove(&receipt);
+            self.confirm(Some(receipt), queued);
+        }
     }
 
     /// Queues an event for each subscriber of the matched channels, once (rules ), then wakes those that
-    /// can take it.
-    fn fan_out(&mut self, matched: &[ChannelKey], event: &Frozen, from: Option<SessionKey>, sender: Option<&ClientId>) {
+    /// can take it. Returns whether it was queued for anybody.
+    fn fan_out(
+        &mut self,
+        matched: &[ChannelKey],
+        event: &Frozen,
+        from: Option<SessionKey>,
+        sender: Option<&ClientId>,
+    ) -> bool {
+        let mut queued = false;
         self.stamp += 1;
         let mut woken = std::mem::take(&mut self.woken);
         let limit = self.channels.queue_of(event.channel());
@@ -131,7 +177,8 @@ impl Engine {
                     session.last_active = self.now;
                 }
                 let wake = enqueuing.enqueue(session, event);
-                if !matches!(wake, Wake::None) {
+                queued |= wake.is_queued();
+                if !matches!(wake, Wake::None | Wake::Dropped) {
                     woken.push((subscriber, wake));
                 }
             }
@@ -142,28 +189,31 @@ impl Engine {
             self.wake(session, wake, share);
         }
         self.woken = woken;
+        queued
     }
 
-    /// Delivers to one session, subscribed or not (rule A-11).
-    pub(crate) fn deliver(&mut self, to: &ClientId, from: Option<&ClientId>, mut event: Event) {
-        let Some(key) = self.sessions.find(to.as_str()) else { return };
+    /// Delivers to one session, subscribed or not (rule A-11). Returns whether it was queued.
+    pub(crate) fn deliver(&mut self, to: &ClientId, from: Option<&ClientId>, mut event: Event) -> bool {
+        let Some(key) = self.sessions.find(to.as_str()) else { return false };
         self.date(&mut event);
         if self.hooks.points().contains(Points::SEND) && !self.hooks.send(from, Some(to), &mut event) {
-            return;
+            return false;
         }
-        self.deliver_frozen(key, from, &event.freeze());
+        self.deliver_frozen(key, from, &event.freeze())
     }
 
-    /// Delivers an encoded event to one session.
-    pub(crate) fn deliver_frozen(&mut self, key: SessionKey, from: Option<&ClientId>, event: &Frozen) {
-        let Some(session) = self.sessions.get_mut(key) else { return };
+    /// Delivers an encoded event to one session. Returns whether it was queued.
+    pub(crate) fn deliver_frozen(&mut self, key: SessionKey, from: Option<&ClientId>, event: &Frozen) -> bool {
+        let Some(session) = self.sessions.get_mut(key) else { return false };
         if self.delivery_is_activity {
             session.last_active = self.now;
         }
         let limit = self.channels.queue_of(event.channel());
         let enqueuing = Enqueuing::new(&*self.hooks, &self.config, limit, from);
         let wake = enqueuing.enqueue(session, event);
+        let queued = wake.is_queued();
         self.wake(key, wake, Share::WHOLE);
+        queued
     }
 
     /// Gives an event its timestamp, in the place of one that a client gave it (rule XS-2).

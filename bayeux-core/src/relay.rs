@@ -264,7 +264,13 @@ impl Engine {
     /// Takes what another shard forwarded.
     pub(crate) fn forwarded(&mut self, from: ShardId, item: Forward) {
         match item {
-            Forward::Publish { channel, event, sender } => self.publish_forwarded(&channel, &event, sender),
+            Forward::Publish { channel, event, sender, receipt } => {
+                let queued = self.publish_forwarded(&channel, &event, sender);
+                if let Some(receipt) = receipt {
+                    self.forward(from, Forward::Published { receipt, queued });
+                }
+            }
+            Forward::Published { receipt, queued } => self.published_elsewhere(receipt, queued),
             Forward::CreateChannel { channel } => self.create_for(from, &channel),
             Forward::ChannelExists { channel, settings } => self.channel_exists(&channel, settings),
             Forward::ChannelRefused { channel } => {

@@ -371,6 +371,47 @@ async fn registration_can_be_taken_back() {
 }
 
 /// C-21, Z-4: nobody publishes on wildcards or meta channels.
+/// whether anybody gets it, whichever shard they are in, and whatever hooks say.
+#[tokio::test]
+async fn publish_says_whether_it_reached_anybody() {
+    let mut config = quick();
+    config.shards = 4;
+    let builder = Server::builder(config)
+        .on_message("/vetoed", async |_: Incoming| Outcome::Veto)
+        .on_message("/slow", async |_: Incoming| tokio::time::sleep(Duration::from_millis(20)).await)
+        .on_message("/asks", async |message: Incoming| {
+            let refused = message.server().publish_confirmed("/other", &1).await;
+            assert!(matches!(refused, Err(SendError::InHook)));
+        });
+    let running = start_with(builder, HttpOptions::default()).await;
+    let server = &running.server;
+    let mut sessions = Vec::new();
+    for n in 0..8 {
+        let mut client = running.client().await;
+        client.handshake().await;
+        let name = format!("/only/{n}");
+        assert!(!server.publish_confirmed(&name, &0).await.unwrap());
+        client.subscribe(&name).await;
+        assert!(server.publish_confirmed(&name, &0).await.unwrap(), "{name}");
+        let session = server.session(&client.id).unwrap();
+        assert!(session.deliver_confirmed("/service/x", &1).await.unwrap());
+        sessions.push((client, session));
+    }
+    let (client, session) = &mut sessions[0];
+    for name in ["/vetoed", "/slow", "/asks"] {
+        client.subscribe(name).await;
+        assert_eq!(server.publish_confirmed(name, &1).await.unwrap(), name != "/vetoed", "{name}");
+    }
+    session.on_message(|message| message.channel() != "/dropped");
+    client.subscribe("/dropped").await;
+    assert!(!server.publish_confirmed("/dropped", &1).await.unwrap());
+    assert!(!session.deliver_confirmed("/dropped", &1).await.unwrap());
+    assert!(!server.publish_confirmed("/service/nobody", &1).await.unwrap(), "service messages go to nobody");
+    session.remove();
+    assert!(!session.deliver_confirmed("/x", &1).await.unwrap());
+    running.stop().await;
+}
+
 #[tokio::test]
 async fn publishing_on_wildcards_and_meta_channels_is_refused() {
     let server = server();

@@ -64,6 +64,9 @@ pub enum SendError {
     /// Not inside a hook that may not wait, such as an outgoing extension: the engine is busy with it.
     #[error("not inside a hook that may not wait")]
     Inside,
+    /// Not inside a hook: what hooks send is carried out after their answer, so none can wait for what becomes of it.
+    #[error("not inside a hook, which is answered first")]
+    InHook,
     /// There are as many channels as there may be, or the name is that of a meta channel which does not exist.
     #[error("no such channel, and none can be created")]
     TooManyChannels,

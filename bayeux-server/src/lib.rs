@@ -46,6 +46,7 @@ mod notices;
 mod parking;
 mod policy;
 mod random;
+mod receipts;
 mod server;
 mod service;
 mod session;

@@ -87,6 +87,7 @@ impl State {
             Notice::BatchAcknowledged { session, batch } => {
                 acknowledgement(server, session.as_str(), Acknowledgement::Received { batch });
             }
+            Notice::Confirmed { receipt, queued } => server.receipts().close(receipt, queued),
             Notice::DecisionExpired { id } => {
                 tracing::warn!(?id, "a hook did not answer in time; its message is denied");
             }

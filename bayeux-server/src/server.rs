@@ -22,6 +22,7 @@ use crate::error::{BuildError, SendError};
 use crate::hooks::{EngineHooks, Initialising, Registry, Table, WITH_CONTEXT};
 use crate::link::Link;
 use crate::random::RandomIds;
+use crate::receipts::Receipts;
 use crate::service::Calls;
 use crate::session::{Session, SessionMap, UserAgents};
 use crate::shard::Shard;
@@ -40,6 +41,7 @@ pub(crate) struct Inner {
     user_agents: UserAgents,
     attributes: Attributes,
     calls: Calls,
+    receipts: Receipts,
     registry: Arc<Registry>,
     next_connection: AtomicU64,
     next_shard: AtomicUsize,
@@ -279,6 +281,7 @@ impl Server {
             user_agents: UserAgents::default(),
             attributes: Attributes::default(),
             calls: Calls::default(),
+            receipts: Receipts::default(),
             registry,
             next_connection: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
@@ -378,6 +381,10 @@ impl Server {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    pub(crate) fn receipts(&self) -> &Receipts {
+        &self.0.receipts
     }
 
     pub(crate) fn calls(&self) -> &Calls {

@@ -648,6 +648,9 @@ fn notice_line(notice: &Notice) -> Option<String> {
         Notice::BatchSent { session, batch, messages } => {
             format!("server: {session} was sent batch {batch}, {messages} messages")
         }
+        Notice::Confirmed { receipt, queued } => {
+            format!("server: {receipt:?} {}", if *queued { "is queued" } else { "reaches nobody" })
+        }
         Notice::BatchAcknowledged { session, batch } => format!("server: {session} has batch {batch}"),
         _ => format!("server: {notice:?}"),
     })
