@@ -177,12 +177,14 @@ impl Engine {
                     session.last_active = self.now;
                 }
                 let wake = enqueuing.enqueue(session, event);
-                queued |= wake.is_queued();
                 if !matches!(wake, Wake::None | Wake::Dropped) {
                     woken.push((subscriber, wake));
+                } else if matches!(wake, Wake::None) {
+                    queued = true;
                 }
             }
         }
+        queued = queued || woken.iter().any(|(_, wake)| wake.is_queued());
         let count = woken.len();
         for (at, (session, wake)) in woken.drain(..).enumerate() {
             let share = if count < CROWD { Share::WHOLE } else { Share { part: at + 1, of: count } };
