@@ -30,8 +30,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = Server::builder(Config::default())
         // With a setting: every channel of prices keeps its last message, from its first on.
         .on_channel_created(|channel| {
-            let retained = channel.name().starts_with("/price/");
-            channel.set_retained(retained);
+            if channel.name().starts_with("/price/") {
+                channel.set_retained(true);
+            }
         })
         .on_subscribed(portfolio)
         .build()?;

@@ -1,4 +1,8 @@
-//! The shortest server: any Bayeux client can subscribe and publish. It listens on a free port and says on which.
+//! The shortest server: it listens on a free port and says on which, and any Bayeux client can subscribe and publish.
+//!
+//! ```text
+//! cargo run -p bayeux-http --example minimal
+//! ```
 use bayeux_http::{Config, Endpoint, HttpOptions, Listener, LongPolling, Server};
 
 #[tokio::main]
