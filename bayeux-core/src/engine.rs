@@ -9,18 +9,19 @@ use bayeux_proto::{ByteString, ChannelKind, ChannelPattern, Message, Outgoing};
 use crate::browser::Browsers;
 use crate::channel::Initials;
 use crate::channel::{ChannelKey, Channels};
-use crate::config::{ActivityPolicy, Config};
+use crate::config::{ActivityPolicy, Config, Transport};
 use crate::connection::{Conn, ConnKey, Conns};
 use crate::decision::DecisionId;
 use crate::delivery::Wake;
 use crate::drain::Spare;
 use crate::event::{
     Budget, Cause, ChannelSettings, Command, Drained, Hooks, Input, Notice, Output, Points, Receipt, RemovalReason,
-    SessionSetting,
+    SessionSetting, SessionSettings,
 };
 use crate::ext::Timestamps;
 use crate::id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
 use crate::lane::Lanes;
+use crate::queue::QueueLimits;
 use crate::session::{Session, SessionKey, Sessions};
 use crate::time::{Time, UnixTime};
 use crate::timer::Timers;
@@ -262,6 +263,33 @@ impl Engine {
     pub fn set_wall_time(&mut self, now: Time, wall: UnixTime) {
         self.now = self.now.max(now);
         (self.start, self.epoch) = (self.now, wall);
+    }
+
+    /// What holds for a session now.
+    pub fn session_settings(&self, session: &ClientId) -> Option<SessionSettings> {
+        let session = self.sessions.find(session.as_str()).and_then(|key| self.sessions.get(key))?;
+        let options = self.config.transport(session.transport);
+        let QueueLimits { messages, bytes, overflow } = session.queue_limits(options);
+        Some(SessionSettings {
+            timeout: session.effective_timeout(options),
+            interval: session.effective_interval(options),
+            max_interval: session.effective_max_interval(options),
+            max_lazy_timeout: session.settings.own().max_lazy_timeout.unwrap_or(options.max_lazy_timeout),
+            broadcast_to_publisher: session.settings.broadcast_to_publisher,
+            meta_connect_deliver_only: session.delivers_in_connects_only(options),
+            max_queue: messages,
+            max_queue_bytes: bytes,
+            overflow,
+        })
+    }
+
+    /// Says which transports there are, for handshake replies to name: of those, the ones that the options allow (rule
+    /// H-12). Where that leaves none, and before, all that the options allow are named.
+    pub fn set_transports(&mut self, transports: &[Transport]) {
+        let allowed = || self.config.allowed_transports.iter();
+        let offered = allowed().any(|transport| transports.contains(transport));
+        let named = allowed().filter(|transport| !offered || transports.contains(transport));
+        self.connection_types = named.map(|transport| ByteString::from_static(transport.as_str())).collect();
     }
 
     /// The lag between a session's client and the server, as the client estimates it (rule XT-2).

@@ -248,6 +248,30 @@ pub enum SessionSetting {
     MaxInactivity(Option<Duration>),
 }
 
+/// What holds for a session now: its own settings, its client's wishes, and the options of its transport behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionSettings {
+    /// How long its connects are held (rule K-9).
+    pub timeout: Duration,
+    /// The wait between its connects (rule K-9).
+    pub interval: Duration,
+    /// How long it lives without a connect, beyond the interval (rule L-20).
+    pub max_interval: Duration,
+    /// How long its lazy messages wait at most.
+    pub max_lazy_timeout: Duration,
+    /// Whether it receives its own broadcasts.
+    pub broadcast_to_publisher: bool,
+    /// Whether only meta connect replies carry its messages (rule Q-13).
+    pub meta_connect_deliver_only: bool,
+    /// Messages in its queue before its policy acts.
+    pub max_queue: usize,
+    /// Bytes in its queue before its policy acts.
+    pub max_queue_bytes: usize,
+    /// What happens then.
+    pub overflow: Overflow,
+}
+
 /// A channel's setting (rule O-40).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -110,7 +110,7 @@ pub use engine::Engine;
 pub use event::{
     Answer, Budget, Cause, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Command, Drained, Edit, Forward,
     Hooks, Input, LinkFacts, NoHooks, Notice, Output, Point, Points, Question, Receipt, RemovalReason, Ruling,
-    SessionSetting, Verdict,
+    SessionSetting, SessionSettings, Verdict,
 };
 pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
 pub use queue::QueueView;

@@ -377,6 +377,24 @@ async fn incoming_extension_of_one_session_leaves_others_alone() {
     running.stop().await;
 }
 
+/// What holds is what was set, else what the transport's options say.
+#[tokio::test]
+async fn settings_can_be_read() {
+    let running = start_with(builder(), HttpOptions::default()).await;
+    let (_alice, session) = alice_of(&running).await;
+    let inherited = session.settings().unwrap();
+    assert_eq!((inherited.max_interval, inherited.max_queue), (Duration::from_secs(10), 10_000));
+    session.set_max_interval(Some(Duration::from_secs(7)));
+    session.set_max_queue(Some(5));
+    session.set_broadcast_to_publisher(false);
+    let own = session.settings().unwrap();
+    assert_eq!((own.max_interval, own.max_queue, own.broadcast_to_publisher), (Duration::from_secs(7), 5, false));
+    assert_eq!(own.overflow, inherited.overflow);
+    session.remove();
+    assert!(session.settings().is_none());
+    running.stop().await;
+}
+
 /// The program behind a session is known whether or not anybody is asked about handshakes.
 #[tokio::test]
 async fn session_knows_its_user_agent() {

@@ -65,6 +65,7 @@ impl Endpoint {
     #[must_use]
     pub fn with(mut self, transport: impl TransportService) -> Self {
         transport.mounted(&self.server);
+        self.server.offer(transport.transport());
         let mut transports = self.transports.to_vec();
         transports.push(Arc::new(transport));
         transports.sort_by_key(|transport| transport.transport().is_http());

@@ -14,7 +14,8 @@ use crate::session::Session;
 ///
 /// Registered with the server it sees all sessions' messages, with a [`Session`] those of that session alone. Incoming
 /// runs in the order of registration, the server's before the session's; outgoing in reverse order, again the server's
-/// before the session's. A panic counts as "go on, unchanged" (rule A-35).
+/// before the session's. One that panics on a message on its way in, or does not answer, denies it, as every hook that
+/// may wait; on its way out the message goes on, as far as it was changed (rule A-35).
 ///
 /// Implement [`rcv`](Extension::rcv), [`rcv_meta`](Extension::rcv_meta), [`send`](Extension::send) and
 /// [`send_meta`](Extension::send_meta), by kind of channel, or [`incoming`](Extension::incoming) and

@@ -61,7 +61,7 @@ pub use associated::Associated;
 pub use authorizer::{Authorization, Authorizer, GrantAuthorizer, Operation};
 pub use bayeux_core::{
     Activity, ActivityPolicy, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Config, Overflow, QueueView,
-    RemovalReason, Ruling, SessionSetting, TimestampFormat, Transport, Verdict,
+    RemovalReason, Ruling, SessionSetting, SessionSettings, TimestampFormat, Transport, TransportOptions, Verdict,
 };
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;

@@ -9,6 +9,7 @@ use bayeux_proto::{ChannelName, ChannelPattern, Message};
 
 use crate::associated::Associated;
 use crate::context::Context;
+use crate::server::Server;
 use crate::session::Session;
 
 /// A message that a policy decides on.
@@ -23,6 +24,14 @@ pub struct Asked {
     pub context: Option<Arc<Context>>,
     /// What to add to the reply.
     pub associated: Associated,
+    pub(crate) server: Server,
+}
+
+impl Asked {
+    /// The server.
+    pub fn server(&self) -> &Server {
+        &self.server
+    }
 }
 
 /// Decides who may do what (rule A-40). Each answer may lay advice over the reply and add an `ext` to it.

@@ -1,8 +1,8 @@
 //! The server's handle: what applications and transports call.
 
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bayeux_core::{BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
@@ -42,6 +42,8 @@ pub(crate) struct Inner {
     attributes: Attributes,
     calls: Calls,
     receipts: Receipts,
+    /// Transports that are mounted somewhere.
+    offered: Mutex<Vec<Transport>>,
     registry: Arc<Registry>,
     next_connection: AtomicU64,
     next_shard: AtomicUsize,
@@ -282,6 +284,7 @@ impl Server {
             attributes: Attributes::default(),
             calls: Calls::default(),
             receipts: Receipts::default(),
+            offered: Mutex::default(),
             registry,
             next_connection: AtomicU64::new(0),
             next_shard: AtomicUsize::new(0),
@@ -381,6 +384,17 @@ impl Server {
 
     pub(crate) fn registry(&self) -> &Registry {
         &self.0.registry
+    }
+
+    /// A transport is mounted: handshake replies name what can be used.
+    pub(crate) fn offer(&self, transport: Transport) {
+        let mut offered = self.0.offered.lock().unwrap_or_else(PoisonError::into_inner);
+        if !offered.contains(&transport) {
+            offered.push(transport);
+            for shard in &self.0.shards {
+                shard.turn(self, |state, _| state.offer(&offered));
+            }
+        }
     }
 
     pub(crate) fn receipts(&self) -> &Receipts {

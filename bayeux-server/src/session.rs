@@ -6,7 +6,9 @@ use std::future::Future;
 use std::sync::{Arc, LazyLock, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
-use bayeux_core::{ClientId, Command, Overflow, Points, QueueView, RemovalReason, SessionSetting, ShardId, Transport};
+use bayeux_core::{
+    ClientId, Command, Overflow, Points, QueueView, RemovalReason, SessionSetting, SessionSettings, ShardId, Transport,
+};
 use bayeux_proto::{BinaryData, ByteString, ChannelName, ChannelPattern, Event};
 
 use crate::attributes::Attributes;
@@ -296,6 +298,11 @@ impl Session {
 ///
 /// `None` inherits what the transport's options say (rule O-40).
 impl Session {
+    /// What holds for it now. `None` where it is gone, and inside hooks that may not wait.
+    pub fn settings(&self) -> Option<SessionSettings> {
+        self.server.ask_shard(self.shard(), |engine| engine.session_settings(self.id())).flatten()
+    }
+
     /// How long its connects are held. The client is told with its next connect (rule V-11).
     pub fn set_timeout(&self, timeout: Option<Duration>) {
         self.set(SessionSetting::Timeout(timeout));

@@ -229,6 +229,10 @@ impl State {
         self.engine.handle(now, input);
     }
 
+    pub(crate) fn offer(&mut self, transports: &[Transport]) {
+        self.engine.set_transports(transports);
+    }
+
     /// Takes an envelope, and sees whether another may come.
     pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) {
         trace::received(conn, &batch);

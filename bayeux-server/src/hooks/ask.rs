@@ -174,6 +174,7 @@ impl Asking {
             message: Arc::clone(&self.question.message),
             context: self.context.clone(),
             associated: self.associated.clone(),
+            server: self.server.clone(),
         }
     }
 }
