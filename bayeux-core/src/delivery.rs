@@ -131,49 +131,54 @@ impl<'a> Enqueuing<'a> {
         let channel = event.channel().clone();
         let full =
             |policy, dropped, then| Wake::Full(Box::new(Full { channel: channel.clone(), policy, dropped, then }));
-        let mut crowded_out = None;
-        if let Some(own) = self.channel
-            && session.queue.count_of(&channel) >= own.messages
-        {
-            match own.overflow {
+        // The limit of the channel: which policy makes room for this event, by taking out an older one.
+        let crowding = match self.channel {
+            Some(own) if session.queue.count_of(&channel) >= own.messages => match own.overflow {
                 Overflow::RemoveSession => return full(own.overflow, session.queue.len() + 1, Wake::Dropped),
-                Overflow::DropNewest => return full(own.overflow, 1, Wake::Dropped),
-                Overflow::DropOldest | Overflow::KeepLatest if own.messages == 0 => {
+                Overflow::DropOldest | Overflow::KeepLatest if own.messages > 0 => Some(own.overflow),
+                Overflow::DropNewest | Overflow::DropOldest | Overflow::KeepLatest => {
                     return full(own.overflow, 1, Wake::Dropped);
                 }
-                Overflow::DropOldest | Overflow::KeepLatest => {
-                    session.queue.remove_oldest_of(&channel);
-                    crowded_out = Some(own.overflow);
-                }
-            }
-        }
+            },
+            Some(_) | None => None,
+        };
         let limits = session.queue_limits(self.config.transport(session.transport));
-        if self.points.contains(Points::QUEUE_MAXED) && !session.has_room(&event, limits) {
+        let replaced = |session: &Session| crowding.and_then(|_| session.queue.oldest_size_of(&channel));
+        if self.points.contains(Points::QUEUE_MAXED) && !session.has_room_without(replaced(session), &event, limits) {
             let Session { id, queue, .. } = &mut *session;
             if !self.hooks.queue_maxed(id, self.sender, &mut QueueView::new(queue), &event) {
                 return Wake::Dropped;
             }
         }
+        // Nothing is taken out for an event that is refused after all.
+        let refuses = limits.overflow == Overflow::DropNewest || event.size() > limits.bytes;
+        if refuses
+            && limits.overflow != Overflow::RemoveSession
+            && !session.has_room_without(replaced(session), &event, limits)
+        {
+            return full(limits.overflow, 1, Wake::Dropped);
+        }
+        let crowded_out = usize::from(crowding.is_some() && session.queue.remove_oldest_of(&channel));
         let lazy = event.lazy();
-        let wake = if session.can_queue(&event, limits) {
+        let mut policy = crowding.unwrap_or(limits.overflow);
+        let mut dropped = crowded_out;
+        if session.can_queue(&event, limits) {
             session.queue.push_back(event);
-            match crowded_out {
-                Some(policy) => full(policy, 1, session.wake_for(lazy)),
-                None => session.wake_for(lazy),
-            }
         } else {
+            policy = limits.overflow;
             match session.make_room(event, limits) {
-                Offered::Replaced(0) => session.wake_for(lazy),
-                Offered::Replaced(dropped) => full(limits.overflow, dropped, session.wake_for(lazy)),
-                Offered::Refused => full(limits.overflow, 1, Wake::Dropped),
-                Offered::Overflow => return full(limits.overflow, session.queue.len() + 1, Wake::Dropped),
+                Offered::Replaced(others) => dropped += others,
+                Offered::Refused => return full(policy, dropped + 1, Wake::Dropped),
+                Offered::Overflow => return full(policy, session.queue.len() + 1, Wake::Dropped),
             }
-        };
+        }
         if self.points.contains(Points::QUEUED) {
             let Session { id, queue, .. } = &mut *session;
             self.hooks.queued(id, &mut QueueView::new(queue));
         }
-        wake
+        // A hook may have taken it out again.
+        let wake = if session.queue.is_empty() { Wake::Dropped } else { session.wake_for(lazy) };
+        if dropped > 0 { full(policy, dropped, wake) } else { wake }
     }
 }
 

@@ -30,6 +30,19 @@ struct Share<'a> {
     begin: usize,
 }
 
+/// How much a batch is.
+#[derive(Debug, Clone, Copy, Default)]
+struct BatchSize {
+    messages: usize,
+    bytes: usize,
+}
+
+impl BatchSize {
+    fn fits(self, budget: Budget) -> bool {
+        self.messages <= budget.messages && self.bytes <= budget.bytes
+    }
+}
+
 impl Share<'_> {
     fn is_empty(&self) -> bool {
         self.out.len() == self.begin
@@ -205,10 +218,19 @@ impl Engine {
             return self.write_out(key, share);
         }
         for next in conn.out.drain(..) {
+            share.left.messages = share.left.messages.saturating_sub(1);
+            share.left.bytes = share.left.bytes.saturating_sub(size(&next));
             conn.expiring.extend(next.expiry);
             share.out.push(next.message);
         }
         true
+    }
+
+    /// How many events the next batch of a session has, and their bytes.
+    fn batch_size(&self, session: Option<SessionKey>) -> BatchSize {
+        let Some(session) = session.and_then(|key| self.sessions.get(key)) else { return BatchSize::default() };
+        let sent = session.unacknowledged.as_deref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
+        BatchSize { messages: sent.0 + session.queue.len(), bytes: sent.1 + session.queue.bytes() }
     }
 
     /// Hands out a WebSocket's replies, each behind the events before it.
@@ -219,7 +241,12 @@ impl Engine {
             let (session, position) = (next.session, next.position);
             // A batch is closed as a whole, whatever the share (rule XA-4).
             let batch = next.closes_batch() && self.acknowledges(session);
-            let room = batch || self.write_events(key, session, position, share) && share.takes(0, true);
+            let room = if batch {
+                // The first may be as large as it is; the next ones wait for their turn.
+                share.is_empty() || self.batch_size(session).fits(share.left)
+            } else {
+                self.write_events(key, session, position, share) && share.takes(0, true)
+            };
             if !room {
                 return false;
             }
@@ -281,7 +308,7 @@ impl Engine {
             if !share.takes(size, false) {
                 return false;
             }
-            share.out.extend(session.queue.pop_front().map(Outgoing::Event));
+            share.out.extend(session.hand_out().map(Outgoing::Event));
         }
         session.after_taking();
         true
@@ -298,7 +325,9 @@ impl Engine {
         let Some(conn) = self.conns.get(key) else { return false };
         let head = conn.session.and_then(|session| self.sessions.get(session)).map(|session| session.queue.head());
         let with_reply = |pending: &Pending| {
-            head.is_some_and(|head| head < pending.position)
+            let rides = pending.kind == ReplyKind::Handshake && self.rides_with_handshake(key);
+            rides
+                || head.is_some_and(|head| head < pending.position)
                 || pending.closes_batch() && self.acknowledges(pending.session)
         };
         self.is_pushed_to(key) || conn.replies.iter().any(with_reply)
@@ -385,7 +414,7 @@ impl Engine {
     }
 
     /// Finishes a reply and puts it behind what the connection writes already.
-    fn settle_reply(&mut self, key: ConnKey, pending: Pending) {
+    pub(crate) fn settle_reply(&mut self, key: ConnKey, pending: Pending) {
         let out = self.finish_reply(key, pending);
         if let (Some(out), Some(conn)) = (out, self.conns.get_mut(key)) {
             conn.out.push_back(out);
@@ -424,7 +453,8 @@ impl Engine {
     /// What the engine's extensions put into a reply on its way out (rules XA-1, XA-4, XT-3).
     fn extend_reply(&mut self, key: ConnKey, pending: &mut Pending) {
         if let Some(timesync) = &mut pending.reply.timesync {
-            timesync.p = self.wall_time().as_millis().saturating_sub(timesync.ts);
+            // Its arrival until now; wall time may have been set meanwhile.
+            timesync.p = self.uptime_ms().saturating_sub(timesync.p);
         }
         if !self.acknowledges(pending.session) {
             return;
@@ -436,7 +466,7 @@ impl Engine {
             ReplyKind::Connect => {
                 let (batch, messages) = (sent.close_batch(), sent.len());
                 let session = session.id.clone();
-                if messages > 0 {
+                if messages > 0 && pending.reply.successful {
                     self.notice_at(Points::BATCHES, || Notice::BatchSent { session, batch, messages });
                 }
                 Some(AckReply::Batch(batch))
@@ -470,6 +500,7 @@ impl Engine {
     /// Events and a last reply that a session leaves to a connection when it ends.
     pub(crate) fn bequeath(&mut self, from: SessionKey, key: ConnKey, reply: Option<Box<Reply>>) {
         let acknowledges = self.acknowledges(Some(from));
+        self.before_taking(Some(from));
         if !self.conns.get(key).is_some_and(Conn::is_http) {
             // What waits there goes before; its order is final now.
             for pending in self.conns.get_mut(key).map(|conn| std::mem::take(&mut conn.replies)).unwrap_or_default() {
@@ -481,7 +512,6 @@ impl Engine {
                 self.settle_reply(key, pending);
             }
         }
-        self.before_taking(Some(from));
         if acknowledges && reply.is_some() {
             // The connect said what the client has. Without one, it may well have all that was sent.
             self.take_batch(key, Some(from));

@@ -298,6 +298,11 @@ impl Engine {
         session.settings.own().lag.map(|millis| Duration::from_millis(millis.into()))
     }
 
+    /// Milliseconds of the engine's own time.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        self.now.as_nanos() / 1_000_000
+    }
+
     fn tick(&mut self) {
         while let Some(due) = self.timers.pop(self.now) {
             match due {

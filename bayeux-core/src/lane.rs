@@ -416,7 +416,10 @@ impl Engine {
     fn timesync_of(&self, message: &Message) -> Option<TimesyncReply> {
         let meta = message.channel.as_deref().is_some_and(|channel| channel.starts_with("/meta/"));
         let request = message.extensions().timesync.filter(|_| meta)?;
-        ext::timesync(request, self.wall_time(), self.config.timesync_accuracy)
+        let mut reply = ext::timesync(request, self.wall_time(), self.config.timesync_accuracy)?;
+        // The arrival, until the reply leaves and it is known how long that took.
+        reply.p = self.uptime_ms();
+        Some(reply)
     }
 
     /// Keeps what the client says of the lag (rule XT-2).

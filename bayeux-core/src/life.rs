@@ -1,8 +1,8 @@
 //! The end of sessions, and the deadlines on the way there (section 12).
 
-use bayeux_proto::{Event, Outgoing, RawJson, Reconnect, meta};
+use bayeux_proto::{Event, RawJson, Reconnect, meta};
 
-use crate::connection::{Conn, ConnKey};
+use crate::connection::{Conn, ConnKey, Pending, ReplyKind};
 use crate::engine::{Due, Engine};
 use crate::event::{Cause, CloseReason, Notice, Points, RemovalReason};
 use crate::session::SessionKey;
@@ -183,8 +183,8 @@ impl Engine {
         let Some(conn) = self.conns.get_mut(key) else { return };
         conn.timer = None;
         if let Some(reply) = conn.orphan.take() {
-            let out = crate::connection::Out { message: Outgoing::Reply(reply), expiry: None };
-            conn.out.push_back(out);
+            let pending = Pending { reply, kind: ReplyKind::Other, position: 0, session: None, expiry: None };
+            self.settle_reply(key, pending);
             self.complete(key, false);
             self.link(key);
             return;

@@ -125,7 +125,9 @@ impl Engine {
             self.browsers.add_session(browser);
         }
         let mut session = Session::new(id.clone(), transport, browser, settings);
-        if self.config.acknowledge && work.message.extensions().ack == Some(AckRequest::Enable) {
+        // A local session has no wire that could lose anything, and no connects for its events to ride on.
+        let acknowledges = self.config.acknowledge && transport != Transport::Local;
+        if acknowledges && work.message.extensions().ack == Some(AckRequest::Enable) {
             session.unacknowledged = Some(Box::new(Unacknowledged::new()));
             session.settings.meta_connect_deliver_only = true;
         }
@@ -180,16 +182,16 @@ impl Engine {
             self.start_expiry(key, None);
             return Flow::NoReply;
         };
+        if facts.transport.is_http() {
+            // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
+            self.drop_held(key);
+            self.set_target(key, None);
+        }
         if self.is_inactive(key, facts.transport) {
             // It hears so by the disconnect that goes before this reply (rule XV-2).
             self.terminate(key, RemovalReason::Inactive, Some(conn));
             self.fail_unknown_session(lane, work, true);
             return Flow::Reply;
-        }
-        if facts.transport.is_http() {
-            // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
-            self.drop_held(key);
-            self.set_target(key, None);
         }
         let advice = self.acknowledge(key, work, advice);
         let was_connected = self.accept_connect(key, work, facts.transport, advice);

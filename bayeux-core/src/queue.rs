@@ -108,6 +108,11 @@ impl Queue {
         self.events.iter().filter(|event| event.channel() == channel).count()
     }
 
+    /// Size of the oldest event on that channel. Linear.
+    pub(crate) fn oldest_size_of(&self, channel: &str) -> Option<usize> {
+        self.events.iter().find(|event| event.channel() == channel).map(Frozen::size)
+    }
+
     /// Removes the oldest event on that channel; false where there is none. Linear.
     pub(crate) fn remove_oldest_of(&mut self, channel: &ByteString) -> bool {
         let oldest = self.events.iter().position(|event| event.channel() == channel);
@@ -122,13 +127,15 @@ impl Queue {
     /// From now on, until it is empty, it holds the latest event of each channel only, `channel` having one to come.
     /// Returns how many others were dropped. Linear.
     pub(crate) fn conflate(&mut self, channel: &ByteString) -> usize {
-        if std::mem::replace(&mut self.conflating, true) {
-            return usize::from(self.remove_oldest_of(channel));
-        }
         let before = self.len();
-        let mut view = QueueView::new(self);
-        view.keep_latest(|event| Some(event.channel().clone()));
-        view.retain(|event| event.channel() != channel);
+        if self.conflating {
+            self.remove_oldest_of(channel);
+        } else {
+            let mut view = QueueView::new(self);
+            view.keep_latest(|event| Some(event.channel().clone()));
+            view.retain(|event| event.channel() != channel);
+        }
+        self.conflating = true;
         before - self.len()
     }
 
@@ -148,6 +155,11 @@ impl Queue {
         self.head = self.head.wrapping_add(1);
         self.bytes -= event.size();
         self.urgent -= u32::from(event.lazy() == Lazy::No);
+        self.note_empty();
+    }
+
+    /// Where it is empty now, it begins anew.
+    fn note_empty(&mut self) {
         if self.events.is_empty() {
             self.conflating = false;
             if self.events.capacity() > IDLE_CAPACITY {
@@ -214,6 +226,7 @@ impl<'a> QueueView<'a> {
             }
         }
         self.0.head = tail - self.0.len() as u64;
+        self.0.note_empty();
     }
 
     /// Puts another event in the place of one; false where there is none.

@@ -202,7 +202,11 @@ impl Session {
 
     /// Whether only connect replies carry its messages (rule Q-13).
     pub(crate) fn delivers_in_connects_only(&self, options: &TransportOptions) -> bool {
-        self.settings.meta_connect_deliver_only || options.meta_connect_deliver_only
+        // A local session takes everything at once (rule A-61); acknowledgements ride on connects alone (rule XA-2).
+        self.transport != Transport::Local
+            && (self.unacknowledged.is_some()
+                || self.settings.meta_connect_deliver_only
+                || options.meta_connect_deliver_only)
     }
 
     /// Takes the regular advice: empty where the client has it already (rules V-10, V-11).
@@ -247,9 +251,15 @@ impl Session {
 
     /// Whether another event fits. What waits to be acknowledged counts in the limits of the queue.
     pub(crate) fn has_room(&self, event: &Frozen, limits: QueueLimits) -> bool {
+        self.has_room_without(None, event, limits)
+    }
+
+    /// Whether an event fits in the place of one that is `replaced` bytes long, if one is.
+    pub(crate) fn has_room_without(&self, replaced: Option<usize>, event: &Frozen, limits: QueueLimits) -> bool {
         let (messages, bytes) = self.unacknowledged.as_ref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
-        messages + self.queue.len() < limits.messages
-            && bytes.saturating_add(self.queue.bytes()).saturating_add(event.size()) <= limits.bytes
+        let messages = (messages + self.queue.len()).saturating_sub(usize::from(replaced.is_some()));
+        let bytes = bytes.saturating_add(self.queue.bytes()).saturating_sub(replaced.unwrap_or_default());
+        messages < limits.messages && bytes.saturating_add(event.size()) <= limits.bytes
     }
 
     /// Does what the limits say about an event that does not fit.

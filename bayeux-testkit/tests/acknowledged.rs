@@ -71,26 +71,33 @@ enum Sabotage {
     NumberTooLow,
     /// Connect replies have no number.
     NoNumber,
-    /// Events are pushed as they come, not with connects.
-    PushedAtOnce,
+    /// The two events that were queued last change places, at times.
+    Reorders,
     /// One event in many is not queued.
     DropsOne,
 }
 
 impl Sabotage {
-    const ALL: [Self; 5] =
-        [Self::NumberTooHigh, Self::NumberTooLow, Self::NoNumber, Self::PushedAtOnce, Self::DropsOne];
+    const ALL: [Self; 5] = [Self::NumberTooHigh, Self::NumberTooLow, Self::NoNumber, Self::Reorders, Self::DropsOne];
 
     fn prepare(self, world: &World) {
         let mut count = 0;
         match self {
-            Self::None | Self::PushedAtOnce => {}
+            Self::None => {}
             Self::NumberTooHigh | Self::NumberTooLow | Self::NoNumber => world.hooks().on_reply(move |_, reply| {
                 if let Some(AckReply::Batch(batch)) = reply.ack {
                     let wrong = if self == Self::NumberTooHigh { batch + 1 } else { batch - 1 };
                     reply.ack = (self != Self::NoNumber).then_some(AckReply::Batch(wrong));
                 }
                 Edit::Keep
+            }),
+            Self::Reorders => world.hooks().on_queued(move |_, queue| {
+                count += 1;
+                if count % 7 == 0 && queue.len() >= 2 {
+                    let last = queue.len() - 1;
+                    let newest: Vec<_> = queue.iter().skip(last - 1).cloned().collect();
+                    newest.into_iter().rev().zip(last - 1..).all(|(event, index)| queue.replace(index, event));
+                }
             }),
             Self::DropsOne => world.hooks().on_outgoing(move |_, _, _| {
                 count += 1;
@@ -204,7 +211,8 @@ impl Model {
         let subscribe = json!({"channel": "/meta/subscribe", "subscription": "/seq", "clientId": self.id});
         self.world.post(self.browser, self.http, &subscribe.to_string());
         self.world.advance(Duration::from_millis(100));
-        if sabotage == Sabotage::PushedAtOnce {
+        if self.random.percent(20) {
+            // An application may ask for it; acknowledged events come in connects all the same (rule XA-2).
             let session = self.world.session(&self.id).expect("it was added").clone();
             let setting = SessionSetting::MetaConnectDeliverOnly(false);
             self.world.command(Command::SetSession { session, setting });
