@@ -3,7 +3,7 @@
 //! Run it, and connect any Bayeux client to `ws://127.0.0.1:8080/cometd`:
 //!
 //! ```text
-//! cargo run -p bayeux-ws --example minimal
+//! cargo run -p bayeux-ws --example remote_calls
 //! ```
 //!
 //! Subscribed to `/ticks`, it receives a number each second; a remote call to `echo` returns what it was called with.

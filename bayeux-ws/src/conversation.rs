@@ -115,8 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         match frame {
             Some(Ok(Message::Text(text))) => self.receive(text.into()).await,
             Some(Ok(Message::Binary(_))) => Err(End::Close(CloseCode::Unsupported, "Text Only")),
-            // tungstenite answers both by itself.
-            Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => Ok(()),
+            // tungstenite answers both by itself. Nothing more is read before the answer to a ping is written: one who
+            // pings and does not read would have us keep all the answers.
+            Some(Ok(Message::Ping(_))) => {
+                let flushed = patiently(self.socket.flush(), &mut self.link, &self.options).await;
+                self.settle(flushed)
+            }
+            Some(Ok(Message::Pong(_) | Message::Close(_) | Message::Frame(_))) => Ok(()),
             Some(Err(error)) => Err(failed(&error)),
             None => Err(End::Gone),
         }
@@ -147,9 +152,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         let written = self.write_all().await;
         self.messages.clear();
         self.messages.shrink_to(MESSAGES_KEPT);
+        let written = self.settle(written);
+        if written.is_ok() {
+            self.link.written();
+        }
+        written
+    }
+
+    /// What a write means for the connection.
+    fn settle(&mut self, written: Written) -> Result<(), End> {
         match written {
             Ok(Ok(())) => {
-                self.link.written();
                 self.active = Instant::now();
                 Ok(())
             }
@@ -164,32 +177,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         }
     }
 
-    /// The outer error: it took too long.
-    async fn write_all(&mut self) -> Result<Result<(), Error>, Elapsed> {
+    async fn write_all(&mut self) -> Written {
         let Self { socket, link, messages, options, .. } = self;
-        let mut writing = std::pin::pin!(async {
+        let writing = async {
             for frame in frames(messages, options.messages_per_frame) {
                 let text = Utf8Bytes::try_from(frame).map_err(|error| Error::Utf8(error.to_string()))?;
                 socket.feed(Message::Text(text)).await?;
             }
             socket.flush().await
-        });
-        // Nearly always the socket takes all of it, and there is nothing to wait for.
-        if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
-            return Ok(written);
-        }
-        // Boxed: connections whose client reads need no room for it.
-        Box::pin(async {
-            let mut writing = std::pin::pin!(timeout(options.idle_timeout, writing));
-            tokio::select! {
-                biased;
-                written = &mut writing => written,
-                // The reader is too slow for its queue, or the server stops.
-                () = link.closing() => timeout(CLOSE_GRACE, writing).await.unwrap_or_else(Err),
-            }
-        })
-        .await
+        };
+        patiently(writing, link, options).await
     }
+}
+
+/// The outer error: it took too long.
+type Written = Result<Result<(), Error>, Elapsed>;
+
+/// Waits for a write, but no longer than a client may be silent, and hardly at all once the connection is to be closed.
+async fn patiently(writing: impl Future<Output = Result<(), Error>>, link: &mut Link, options: &WsOptions) -> Written {
+    let mut writing = std::pin::pin!(writing);
+    // Nearly always the socket takes all of it, and there is nothing to wait for.
+    if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
+        return Ok(written);
+    }
+    // Boxed: connections whose client reads need no room for it.
+    Box::pin(async {
+        let mut writing = std::pin::pin!(timeout(options.idle_timeout, writing));
+        tokio::select! {
+            biased;
+            written = &mut writing => written,
+            // The reader is too slow for its queue, or the server stops.
+            () = link.closing() => timeout(CLOSE_GRACE, writing).await.unwrap_or_else(Err),
+        }
+    })
+    .await
 }
 
 /// The close that the engine asks for (rules TW-20, TW-22 to TW-24).

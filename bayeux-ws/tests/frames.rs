@@ -231,6 +231,42 @@ async fn silent_connection_is_closed() {
     answered(&mut pinging).await;
 }
 
+/// Pings that nobody reads the answers to: we stop reading, and keep no more than one of them.
+#[tokio::test]
+async fn unread_pongs_are_not_piled_up() {
+    let running = start(quick()).await;
+    let mut stream = running.raw().await;
+    let pings = frame(0x89, &[0; 125]).repeat(8_192);
+    let mut taken = 0;
+    // What the operating system keeps for both ends is less than this by far.
+    while taken < 64 << 20 {
+        match tokio::time::timeout(Duration::from_secs(1), stream.write(&pings[taken % pings.len()..])).await {
+            Ok(written) => taken += written.unwrap(),
+            Err(_) => break,
+        }
+    }
+    assert!(taken < 64 << 20, "the server read on");
+    answered(&mut running.raw().await).await;
+    // As soon as the client reads, all goes on.
+    let (mut reading, mut writing) = stream.split();
+    let asked = frame(TEXT, ASK);
+    let rest = pings[taken % pings.len()..].to_vec();
+    let write = async {
+        writing.write_all(&rest).await.unwrap();
+        writing.write_all(&asked).await.unwrap();
+    };
+    let read = async {
+        let mut seen = Vec::new();
+        let needle = b"400::channel_missing";
+        while !seen.windows(needle.len()).any(|window| window == needle) {
+            let kept = seen.len().saturating_sub(needle.len());
+            seen.drain(..kept);
+            assert_ne!(reading.read_buf(&mut seen).await.unwrap(), 0);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), async { tokio::join!(write, read) }).await.unwrap();
+}
+
 /// Frames cut off at every byte, and noise: each costs its own connection only.
 #[tokio::test]
 async fn garbage_leaves_the_server_alone() {
