@@ -127,7 +127,13 @@ async fn request_without_its_host_is_refused() {
     for (head, status) in [
         ("POST /cometd HTTP/1.1\r\n", 400),
         ("POST /cometd HTTP/1.1\r\nHost: a\r\nHost: b\r\n", 400),
+        ("POST /cometd HTTP/1.0\r\nHost: a\r\nHost: b\r\n", 400),
+        ("POST /cometd HTTP/1.1\r\nHost: a b\r\n", 400),
+        ("POST /cometd HTTP/1.1\r\nHost: a@b\r\n", 400),
+        ("POST /cometd HTTP/1.1\r\nHost: http://a/\r\n", 400),
         ("POST /cometd HTTP/1.1\r\nHost: a\r\n", 200),
+        ("POST /cometd HTTP/1.1\r\nHost:\r\n", 200),
+        ("POST /cometd HTTP/1.1\r\nHost: [::1]:80\r\n", 200),
         ("POST /cometd HTTP/1.0\r\n", 200),
     ] {
         let mut client = running.client().await;

@@ -346,3 +346,80 @@ async fn remote_client_cannot_take_it_over() {
     assert!(session.is_alive());
     running.stop().await;
 }
+
+/// Stops the replies to what is published on one channel.
+struct Mute;
+
+impl LocalExtension for Mute {
+    fn incoming(&self, message: &mut Message) -> bool {
+        message.channel.as_deref() != Some("/chat")
+    }
+}
+
+/// A reply that an extension stops is an answer, too.
+#[tokio::test]
+async fn publish_whose_reply_is_stopped_ends() {
+    let (running, robot) = start(builder()).await;
+    robot.handshake().await.unwrap();
+    robot.add_extension(Mute);
+    let published = tokio::time::timeout(PATIENCE, robot.publish("/chat", &"x")).await.unwrap();
+    assert!(matches!(published, Err(LocalError::Deleted)), "{published:?}");
+    robot.publish("/elsewhere", &"x").await.unwrap();
+    running.stop().await;
+}
+
+/// Two subscribe to what is denied: each is told so, and neither's listener stays.
+#[tokio::test]
+async fn all_who_subscribe_in_vain_hear_so() {
+    let (running, robot) = start(builder()).await;
+    robot.handshake().await.unwrap();
+    let ignore = |_| std::future::ready(());
+    let (first, second) =
+        tokio::join!(robot.subscribe("/meta/connect", ignore), robot.subscribe("/meta/connect", ignore));
+    assert!(first.is_err() && second.is_err());
+    assert!(robot.subscribe("/meta/connect", ignore).await.is_err());
+    running.stop().await;
+}
+
+/// Acknowledgement is for wires: a local session that asks for it hears its messages at once, as without.
+#[tokio::test]
+async fn local_session_needs_no_acknowledgement() {
+    let mut config = quick();
+    config.acknowledge = true;
+    let (running, robot) = start(Server::builder(config)).await;
+    robot.handshake_with(Some(RawJson::from_serialize(&json!({"ack": true})).unwrap())).await.unwrap();
+    let heard = Heard::default();
+    let _ = robot.subscribe("/a", noting(&heard)).await.unwrap();
+    running.server.publish("/a", &1).await.unwrap();
+    until("the message", || *heard.lock().unwrap() == [json!(1)]).await;
+    running.stop().await;
+}
+
+/// Publishes when it is dropped.
+struct Parting(Server);
+
+impl Drop for Parting {
+    fn drop(&mut self) {
+        self.0.try_publish("/left", "bye").unwrap();
+    }
+}
+
+/// What an application leaves in sessions and channels may use the server in its destructor.
+#[tokio::test(flavor = "multi_thread")]
+async fn destructors_of_attributes_may_publish() {
+    let (running, robot) = start(Server::builder(quick())).await;
+    let listener = running.server.local_session("listener");
+    listener.handshake().await.unwrap();
+    let heard = Heard::default();
+    let _ = listener.subscribe("/left", noting(&heard)).await.unwrap();
+    let session = robot.handshake().await.unwrap();
+    session.set_attribute("parting", Parting(running.server.clone()));
+    drop(session);
+    robot.disconnect().await.unwrap();
+    until("the session's farewell", || heard.lock().unwrap().len() == 1).await;
+    let channel = running.server.create_channel_if_absent("/room").unwrap();
+    channel.set_attribute("parting", Parting(running.server.clone()));
+    drop(channel);
+    until("the channel's farewell", || heard.lock().unwrap().len() == 2).await;
+    running.stop().await;
+}

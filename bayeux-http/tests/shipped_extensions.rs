@@ -7,6 +7,7 @@ mod common;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use bayeux_http::filter::NoMarkup;
 use bayeux_http::proto::{BinaryData, RawJson};
 use bayeux_http::{
     Acknowledgement, Activity, ActivityPolicy, Config, HttpOptions, Incoming, RemovalReason, Server, Session,
@@ -95,6 +96,25 @@ async fn clients_learn_the_time() {
     assert_eq!(session.lag(), None);
     connect(&mut alice, json!({"timesync": {"tc": 1000, "l": 12, "o": 0}})).await;
     assert_eq!(session.lag(), Some(Duration::from_millis(12)));
+    running.stop().await;
+}
+
+/// XB-2: what looks like markup in Z85 is bytes, and no filter's business.
+#[tokio::test]
+async fn filters_of_text_leave_binary_data_alone() {
+    let mut config = quick();
+    config.binary = true;
+    let builder = Server::builder(config).filter("/**", NoMarkup);
+    let running = start_with(builder, HttpOptions::default()).await;
+    let (mut alice, ..) = handshake(&running, json!({})).await;
+    alice.subscribe("/bytes").await;
+    let fields = json!({"id": "p", "data": {"data": "<<<<<", "last": true}, "ext": {"binary": {}}});
+    let sent = json!([alice.message("/bytes", fields), alice.message("/bytes", json!({"id": "t", "data": "<"}))]);
+    let mut heard = alice.exchange(&sent).await;
+    heard.extend(connect(&mut alice, json!({})).await);
+    heard.retain(|message| message.get("data").is_some());
+    let data: Vec<&Value> = heard.iter().map(|message| &message["data"]).collect();
+    assert_eq!(data, [&json!({"data": "<<<<<", "last": true}), &json!("&lt;")]);
     running.stop().await;
 }
 

@@ -173,6 +173,7 @@ fn next(later: &mut Later) -> Option<(ShardId, Command)> {
 /// The shard to carry out what a hook did: the session's where a command names one, else the one that asked.
 pub(crate) fn shard_of(command: &Command, asked: ShardId) -> ShardId {
     match command {
+        Command::Confirm { command, .. } => shard_of(command, asked),
         Command::Deliver { to: session, .. }
         | Command::Disconnect { session }
         | Command::Remove { session }

@@ -100,7 +100,7 @@ fn filtering(filter: impl DataFilter) -> Listener<Incoming, Outcome> {
 }
 
 /// A filter of each string, number and boolean of the data, however deep in arrays and objects (rule A-71). Keys stay
-/// as they are, and everything that is not changed stays exactly as it was written.
+/// as they are, everything that is not changed stays exactly as it was written, and binary data is left alone.
 pub trait JsonFilter: Send + Sync + 'static {
     /// What becomes of a string; `None`: it stays. Default: it stays.
     fn string(&self, text: &str) -> Option<String> {
@@ -126,7 +126,11 @@ pub trait JsonFilter: Send + Sync + 'static {
 pub struct Json<F>(pub F);
 
 impl<F: JsonFilter> DataFilter for Json<F> {
-    async fn filter(&self, _: Incoming, data: RawJson) -> Result<RawJson, Abort> {
+    async fn filter(&self, message: Incoming, data: RawJson) -> Result<RawJson, Abort> {
+        if message.message.is_binary() {
+            // What looks like text there is bytes (rule XB-2).
+            return Ok(data);
+        }
         Ok(data.map_scalars(&mut |scalar| match scalar {
             Scalar::Text(text) => self.0.string(&text).map(|text| RawJson::from_text(&text)),
             Scalar::Number(text) => self.0.number(text),

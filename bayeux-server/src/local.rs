@@ -65,6 +65,8 @@ struct Handle {
     hint: ByteString,
     /// One handshake at a time.
     handshaking: tokio::sync::Mutex<()>,
+    /// One change of the subscriptions at a time.
+    subscribing: tokio::sync::Mutex<()>,
     shared: Arc<Shared>,
 }
 
@@ -128,7 +130,7 @@ pub enum LocalError {
     /// An extension of the local session stopped the message.
     #[error("an extension deleted the message")]
     Deleted,
-    /// The call was not answered in time (rule R-8).
+    /// No answer came in time: to a call (rule R-8), or to a message whose reply an extension of the server stopped.
     #[error("no answer in time")]
     Timeout,
     /// The call failed, with this result (rule R-4).
@@ -159,17 +161,11 @@ impl LocalRegistration {
     /// # Errors
     /// [`LocalError`] where the server refuses that.
     pub async fn remove(self) -> Result<(), LocalError> {
-        let last = {
-            let mut state = self.session.0.shared.lock();
-            let Some(heard) = state.listeners.get_mut(&self.channel) else { return Ok(()) };
-            let was = heard.iter().any(|heard| heard.id == self.id && heard.subscribed);
-            heard.retain(|heard| heard.id != self.id);
-            let last = was && !heard.iter().any(|heard| heard.subscribed);
-            if heard.is_empty() {
-                state.listeners.remove(&self.channel);
-            }
-            last
-        };
+        let _alone = self.session.0.subscribing.lock().await;
+        let shared = &self.session.0.shared;
+        let before = shared.is_subscribed(&self.channel);
+        shared.forget_listener(&self.channel, self.id);
+        let last = before && !shared.is_subscribed(&self.channel);
         if !last || !self.session.is_handshaken() {
             return Ok(());
         }
@@ -187,6 +183,7 @@ impl Server {
             server: self.clone(),
             hint: hint.into(),
             handshaking: tokio::sync::Mutex::default(),
+            subscribing: tokio::sync::Mutex::default(),
             shared: Arc::default(),
         }))
     }
@@ -222,7 +219,9 @@ impl LocalSession {
         message.ext = ext;
         let facts = LinkFacts { transport: Transport::Local, http2: false, browser: None };
         let mut link = server.connect(facts, Origin::default());
-        let reply = first_reply(&mut link, shared, message).await?;
+        let patience = server.config().decision_timeout * DECISIONS;
+        let reply = tokio::time::timeout(patience, first_reply(&mut link, shared, message));
+        let reply = reply.await.map_err(|_| LocalError::Timeout)??;
         let id = reply.client_id.as_deref().and_then(|id| server.session(id));
         let session = id.ok_or(LocalError::NoSession)?;
         let (send, messages) = mpsc::channel(WAITING_MAX);
@@ -232,7 +231,9 @@ impl LocalSession {
         let mut connect = Message::new(meta::CONNECT);
         connect.connection_type = Some(RawJson::from_text(Transport::Local.as_str()));
         connect.advice = Some(RawJson::from_serialize(&NoWaiting { timeout: 0 }).map_err(DataError::from)?);
+        let mut offline = Offline { shared: Some(shared) };
         self.exchange(connect).await?;
+        offline.shared = None;
         Ok(session)
     }
 
@@ -308,18 +309,19 @@ impl LocalSession {
         R: Future<Output = ()> + Send + 'static,
     {
         let name = self.pattern(channel)?;
-        let registration = self.listen(&name, true, Arc::new(move |message| Box::pin(listener(message))));
-        let mut message = Message::new(meta::SUBSCRIBE);
-        message.subscription = Some(RawJson::from_text(name.as_str()));
-        let first = {
-            let state = self.0.shared.lock();
-            let heard = state.listeners.get(name.text()).into_iter().flatten();
-            heard.filter(|heard| heard.subscribed).count() == 1
-        };
-        if first && let Err(error) = self.exchange(message).await {
-            self.0.shared.forget_listener(&registration);
-            return Err(error);
+        let shared = &self.0.shared;
+        let _alone = self.0.subscribing.lock().await;
+        let first = !shared.is_subscribed(name.as_str());
+        // It listens before the subscription is there: what comes with it is not to be missed.
+        let registration = self.listen(&name, Arc::new(move |message| Box::pin(listener(message))));
+        let mut unsubscribed = Unsubscribed { shared: Some(shared), channel: name.text().clone(), id: registration.id };
+        if first {
+            let mut message = Message::new(meta::SUBSCRIBE);
+            message.subscription = Some(RawJson::from_text(name.as_str()));
+            self.exchange(message).await?;
         }
+        unsubscribed.shared = None;
+        shared.subscribed(name.as_str(), registration.id);
         Ok(registration)
     }
 
@@ -334,7 +336,7 @@ impl LocalSession {
         R: Future<Output = ()> + Send + 'static,
     {
         let name = self.pattern(channel)?;
-        Ok(self.listen(&name, false, Arc::new(move |message| Box::pin(listener(message)))))
+        Ok(self.listen(&name, Arc::new(move |message| Box::pin(listener(message)))))
     }
 
     /// Calls a remote procedure of this server, and waits for its result for `timeout` at most (section R).
@@ -379,9 +381,9 @@ impl LocalSession {
         Ok(pattern(channel, self.0.server.config())?)
     }
 
-    fn listen(&self, channel: &ChannelPattern, subscribed: bool, listener: LocalListener) -> LocalRegistration {
+    fn listen(&self, channel: &ChannelPattern, listener: LocalListener) -> LocalRegistration {
         let id = self.0.shared.ids.fetch_add(1, Ordering::Relaxed);
-        let heard = Heard { id, listener, subscribed };
+        let heard = Heard { id, listener, subscribed: false };
         self.0.shared.lock().listeners.entry(channel.text().clone()).or_default().push(heard);
         LocalRegistration { session: self.clone(), channel: channel.text().clone(), id }
     }
@@ -413,6 +415,8 @@ impl LocalSession {
             let Some(Online { id, send }) = &state.online else { return Err(LocalError::NoSession) };
             (ByteString::from(id.as_str()), send.clone(), state.extensions.clone())
         };
+        // Before anybody waits for a reply: from here on nothing does.
+        let place = send.reserve_owned().await.map_err(|_| LocalError::NoSession)?;
         for mut message in messages {
             let id = match &message.id {
                 Some(MessageId::Text(id)) => id.clone(),
@@ -433,9 +437,17 @@ impl LocalSession {
             }
         }
         if !batch.messages.is_empty() {
-            send.send(batch).await.map_err(|_| LocalError::NoSession)?;
+            place.send(batch);
         }
-        Ok(replies.into_iter().map(|(reply, error)| async { reply.await.map_err(|_| error) }).collect())
+        // A reply that an extension of the server stops never comes; anything else is decided by then.
+        let patience = self.server().config().decision_timeout * DECISIONS;
+        let waiting = move |(reply, error): (oneshot::Receiver<Result<Message, LocalError>>, LocalError)| async move {
+            match tokio::time::timeout(patience, reply).await {
+                Ok(replied) => replied.map_err(|_| error)?,
+                Err(_) => Err(LocalError::Timeout),
+            }
+        };
+        Ok(replies.into_iter().map(waiting).collect())
     }
 }
 
@@ -458,11 +470,42 @@ impl LocalBatch<'_> {
     }
 }
 
+/// Takes a handshake back that did not come to its end.
+struct Offline<'a> {
+    shared: Option<&'a Shared>,
+}
+
+impl Drop for Offline<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.go_offline(None);
+        }
+    }
+}
+
+/// Takes a listener out whose subscription did not come to be.
+struct Unsubscribed<'a> {
+    shared: Option<&'a Shared>,
+    channel: ByteString,
+    id: u64,
+}
+
+impl Drop for Unsubscribed<'_> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.shared {
+            shared.forget_listener(&self.channel, self.id);
+        }
+    }
+}
+
 /// The advice of a connect that is not to be held.
 #[derive(serde::Serialize)]
 struct NoWaiting {
     timeout: u32,
 }
+
+/// More decisions than are made about one message, each of which may take its time.
+const DECISIONS: u32 = 8;
 
 /// Envelopes that may wait for the engine to take them.
 const WAITING_MAX: usize = 64;

@@ -69,8 +69,11 @@ impl State {
                 heartbeat(server, session.as_str(), HeartBeat::Resumed { timed_out });
             }
             Notice::Overflowed { session, channel, policy, messages } => {
-                let policy_name = policy.as_str();
-                tracing::warn!(%session, %channel, policy = policy_name, messages, "the session's queue is full");
+                let now = server.inner().clock.now();
+                if let Some(others) = self.full_queues.note(now) {
+                    let policy = policy.as_str();
+                    tracing::warn!(%session, %channel, policy, messages, others, "the session's queue is full");
+                }
                 let table = server.registry().table();
                 if table.overflow.is_empty() {
                     return;

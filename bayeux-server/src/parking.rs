@@ -20,7 +20,8 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full as FullBody};
 use hyper::body::Incoming;
 use hyper::server::conn::http1::{Parts, UpgradeableConnection};
@@ -206,9 +207,19 @@ where
     .await
 }
 
-/// Whether a request names its host as it must: HTTP/1.1 once, so that nobody on the way takes it for another's.
+/// Whether a request names its host as it must: HTTP/1.1 once, HTTP/1.0 at most once, and as a host. So nobody on the
+/// way takes it for another's.
 fn names_host(request: &Request<Incoming>) -> bool {
-    request.version() != Version::HTTP_11 || request.headers().get_all(HOST).iter().count() == 1
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let is_host = |host: &HeaderValue| {
+        let host = host.as_bytes();
+        host.is_empty() || !host.contains(&b'@') && Authority::try_from(host).is_ok()
+    };
+    match (hosts.next(), hosts.next()) {
+        (Some(host), None) => is_host(host),
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(_), Some(_)) => false,
+    }
 }
 
 /// Whether the exchange of a request may be parked: the request that hyper gets in its place must have the same meaning

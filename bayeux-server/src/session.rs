@@ -14,6 +14,7 @@ use bayeux_proto::{BinaryData, ByteString, ChannelName, ChannelPattern, Event};
 use crate::attributes::Attributes;
 use crate::channel::pattern;
 use crate::data::IntoData;
+use crate::effects;
 use crate::error::SendError;
 use crate::extension::{DynExtension, Extension, OutgoingMessage};
 use crate::hooks::{Added, Entry, HookId, Hooked, Listener, Observer, Registration, Removed};
@@ -470,8 +471,12 @@ impl Session {
     }
 
     fn change_hooks(&self, change: impl FnOnce(&mut SessionHooks)) {
-        let mut hooks = self.facts.extras().hooks.write().unwrap_or_else(PoisonError::into_inner);
-        change(Arc::make_mut(&mut hooks));
+        // As in the registry: what is taken out may hold anything.
+        effects::inside(|| {
+            let mut hooks = self.facts.extras().hooks.write().unwrap_or_else(PoisonError::into_inner);
+            change(Arc::make_mut(&mut hooks));
+        });
+        self.server.registry().carry_out_deferred();
     }
 
     pub(crate) fn has_hooks(&self) -> bool {

@@ -63,10 +63,31 @@ pub(crate) struct State {
     armed: Time,
     /// When the engine is told the wall time again.
     wall_time_due: Time,
+    /// What the log says of full queues.
+    pub(crate) full_queues: Seldom,
     /// The session removed last, while notices of its subscriptions follow.
     pub(crate) leaving: Option<Leaving>,
     /// Set when the server stops.
     stopping: bool,
+}
+
+/// Something that may happen very often and is logged once a second: clients can cause it.
+#[derive(Debug, Default)]
+pub(crate) struct Seldom {
+    next: Time,
+    unsaid: u64,
+}
+
+impl Seldom {
+    /// It happened once more. Where it is to be logged: how often it happened since it last was.
+    pub(crate) fn note(&mut self, now: Time) -> Option<u64> {
+        if now < self.next {
+            self.unsaid += 1;
+            return None;
+        }
+        self.next = now + Duration::from_secs(1);
+        Some(std::mem::take(&mut self.unsaid))
+    }
 }
 
 /// Hooks that decide on a message.
@@ -104,6 +125,7 @@ impl Shard {
             moved_on: Vec::new(),
             armed: Time::MAX,
             wall_time_due: Time::ZERO + WALL_TIME_PERIOD,
+            full_queues: Seldom::default(),
             leaving: None,
             stopping: false,
         };
@@ -129,20 +151,24 @@ impl Shard {
     /// shard. Nothing is called that could come back here.
     pub(crate) fn turn<T>(&self, server: &Server, feed: impl FnOnce(&mut State, Time) -> T) -> T {
         let mut wakers = Vec::new();
-        let mut state = self.lock();
-        let now = server.inner().clock.now();
-        if now >= state.wall_time_due {
-            state.engine.set_wall_time(now, clock::unix_time());
-            state.wall_time_due = now + WALL_TIME_PERIOD;
-        }
-        let fed = feed(&mut state, now);
-        let more = state.hand_out(self.id, server, now, &mut wakers);
-        state.unblock(&mut wakers);
-        let sooner = state.engine.poll_timeout().is_some_and(|due| due < state.armed);
-        drop(state);
+        // What the application left in sessions, channels and requests may be dropped in there, and its destructors may
+        // do anything to the server.
+        let (fed, more) = effects::inside(|| {
+            let mut state = self.lock();
+            let now = server.inner().clock.now();
+            if now >= state.wall_time_due {
+                state.engine.set_wall_time(now, clock::unix_time());
+                state.wall_time_due = now + WALL_TIME_PERIOD;
+            }
+            let fed = feed(&mut state, now);
+            let more = state.hand_out(self.id, server, now, &mut wakers);
+            state.unblock(&mut wakers);
+            let sooner = state.engine.poll_timeout().is_some_and(|due| due < state.armed);
+            (fed, more || sooner)
+        });
         // Woken outside the lock: they will want it.
         wakers.into_iter().for_each(Waker::wake);
-        if more || sooner {
+        if more {
             self.wake();
         }
         effects::drain(|shard, command| server.command_now(shard, command));

@@ -21,6 +21,7 @@ use crate::attributes::Attributes;
 use crate::authorizer::DynAuthorizer;
 use crate::channel::{Channel, NewChannel};
 use crate::context::Context;
+use crate::effects;
 use crate::extension::{Directions, DynExtension};
 use crate::message::{Incoming, Outcome, Subscribed};
 use crate::policy::{Boxed, DynPolicy};
@@ -154,14 +155,28 @@ impl Registry {
     }
 
     pub(crate) fn change<T>(&self, change: impl FnOnce(&mut Table) -> T) -> T {
-        let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
-        let changed = change(Arc::make_mut(&mut table));
-        let mut points = table.points().with(Points::from_bits(self.sessions.load(Ordering::Relaxed)));
-        if self.channels.load(Ordering::Relaxed) {
-            points = points.with(Points::CHANNELS);
-        }
-        self.points.store(points.bits(), Ordering::Release);
+        // A hook that is taken out is dropped in there, and what it holds may do anything to the server.
+        let changed = effects::inside(|| {
+            let mut table = self.table.write().unwrap_or_else(PoisonError::into_inner);
+            let changed = change(Arc::make_mut(&mut table));
+            let mut points = table.points().with(Points::from_bits(self.sessions.load(Ordering::Relaxed)));
+            if self.channels.load(Ordering::Relaxed) {
+                points = points.with(Points::CHANNELS);
+            }
+            self.points.store(points.bits(), Ordering::Release);
+            changed
+        });
+        self.carry_out_deferred();
         changed
+    }
+
+    /// Carries out what destructors did, unless an engine is busy: then it does.
+    pub(crate) fn carry_out_deferred(&self) {
+        if !effects::is_inside()
+            && let Some(server) = self.server()
+        {
+            effects::drain(|shard, command| server.command_now(shard, command));
+        }
     }
 
     /// Registers something that has a number.
@@ -212,7 +227,9 @@ impl Registry {
         if !self.channels.load(Ordering::Acquire) {
             return;
         }
-        self.attributes.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let attributes = self.attributes.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        // Behind the lock: its destructors are the application's.
+        drop(attributes);
         if self.table().channels.get(name).is_some_and(|hooks| !hooks.own.is_empty()) {
             self.change(|table| {
                 let Some(hooks) = table.channels.get_mut(name) else { return };

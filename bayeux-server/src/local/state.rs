@@ -9,7 +9,7 @@ use bayeux_proto::{Batch, ByteString, ChannelName, Limits, Message, MessageId, O
 use tokio::sync::{mpsc, oneshot};
 
 use crate::hooks::caught;
-use crate::local::{LocalExtension, LocalMessage, LocalRegistration};
+use crate::local::{LocalError, LocalExtension, LocalMessage};
 use crate::policy::Boxed;
 
 /// What all clones of a local session and its tasks share.
@@ -23,7 +23,7 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) online: Option<Online>,
     /// Those who wait for the reply to their message.
-    pub(super) replies: HashMap<ByteString, oneshot::Sender<Message>>,
+    pub(super) replies: HashMap<ByteString, oneshot::Sender<Result<Message, LocalError>>>,
     /// Those who wait for the result of their call.
     pub(super) calls: HashMap<ByteString, oneshot::Sender<Message>>,
     pub(super) listeners: HashMap<ByteString, Vec<Heard>>,
@@ -71,11 +71,26 @@ impl Shared {
         self.ids.fetch_add(1, Ordering::Relaxed).to_string().into()
     }
 
-    pub(super) fn forget_listener(&self, registration: &LocalRegistration) {
+    pub(super) fn forget_listener(&self, channel: &str, id: u64) {
         let mut state = self.lock();
-        if let Some(heard) = state.listeners.get_mut(&registration.channel) {
-            heard.retain(|heard| heard.id != registration.id);
+        if let Some(heard) = state.listeners.get_mut(channel) {
+            heard.retain(|heard| heard.id != id);
+            if heard.is_empty() {
+                state.listeners.remove(channel);
+            }
         }
+    }
+
+    /// Whether a listener came with a subscription to that channel.
+    pub(super) fn is_subscribed(&self, channel: &str) -> bool {
+        self.lock().listeners.get(channel).is_some_and(|heard| heard.iter().any(|heard| heard.subscribed))
+    }
+
+    /// The subscription that a listener waited for is there.
+    pub(super) fn subscribed(&self, channel: &str, id: u64) {
+        let mut state = self.lock();
+        let heard = state.listeners.get_mut(channel).into_iter().flatten();
+        heard.filter(|heard| heard.id == id).for_each(|heard| heard.subscribed = true);
     }
 
     /// The session is over: nobody who waits for it is answered any more. `which`: only where it is that one.
@@ -98,7 +113,13 @@ impl Shared {
         let reply = matches!(outgoing, Outgoing::Reply(_));
         let mut message = received(outgoing)?;
         let extensions = self.lock().extensions.clone();
+        let sent = message.id.clone();
         if !extensions.iter().all(|extension| extension.incoming(&mut message)) {
+            if let Some(MessageId::Text(id)) = sent.filter(|_| reply)
+                && let Some(waiting) = self.lock().replies.remove(&id)
+            {
+                let _ = waiting.send(Err(LocalError::Deleted));
+            }
             return None;
         }
         let mut state = self.lock();
@@ -120,7 +141,7 @@ impl Shared {
         // Listeners hear of the server's answers on meta channels.
         let heard = is_meta.then(|| message.clone());
         if let Some(waiting) = waiting {
-            let _ = waiting.send(message);
+            let _ = waiting.send(Ok(message));
         }
         heard
     }
