@@ -170,8 +170,9 @@ class Wire {
 
   /** Each answered `/meta/connect`: how long it took, and its reply. */
   connects() {
+    const replies = new Map(this.received('/meta/connect').map((reply) => [reply.message.id, reply]));
     return this.sent('/meta/connect').flatMap(({ message, entry }) => {
-      const reply = this.received('/meta/connect').find((r) => r.message.id === message.id);
+      const reply = replies.get(message.id);
       if (!reply) return [];
       return [{ ms: reply.entry.at - entry.at, request: message, reply: reply.message, entry: reply.entry }];
     });
