@@ -189,8 +189,10 @@ groups(TRANSPORT, VERSIONS, (version) => {
   });
 
   it('is refused where it is not offered', async (t) => {
-    const alice = peerFor(t, plain.url, kind);
+    // It tries again at once, and then after a long time: one that is closed while it is about to, does so forever.
+    const alice = peerFor(t, plain.url, { ...kind, config: { backoffIncrement: 60_000 } });
     const reply = await alice.handshake();
+    await until(() => alice.handshakes.length === 2, 'the second attempt');
     assert.equal(reply.successful, false);
     assert.match(reply.failure.reason, /^jsonp/);
     const [, answered] = alice.wire.entries;
