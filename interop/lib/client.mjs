@@ -1,14 +1,15 @@
 // CometD's JavaScript client under Node, several of its versions side by side.
 //
 // The client is not changed. It takes `XMLHttpRequest` and `WebSocket` from a global `window`, which
-// `cometd-nodejs-client` provides. For the moments in which one client opens something, `window` holds
-// that client's own two classes; so every client has its own cookies, and its traffic is recorded.
+// `cometd-nodejs-client` provides. For the moments in which one client opens something, `window` is
+// that client's own page; so every client has its own cookies, and its traffic is recorded.
 
 import { createRequire } from 'node:module';
 import { adapt } from 'cometd-nodejs-client';
 import * as cometd8 from 'cometd8';
 import * as cometd9 from 'cometd9';
 import { atEnd, CLIENT } from './cleanup.mjs';
+import { documentFor, SessionStorage } from './page.mjs';
 import { post, socket } from './raw.mjs';
 import { until, within } from './wait.mjs';
 
@@ -38,9 +39,15 @@ export const VERSIONS = chosen.map((library) => ({
 }));
 
 /** The classes of the extensions that come with a client, by the names they are registered under. */
-export function extensionsOf(library) {
+function extensionsOf(library) {
   const module = LIBRARIES[library];
-  const names = { ack: 'Ack', binary: 'Binary', reload: 'Reload', timestamp: 'TimeStamp', timesync: 'TimeSync' };
+  const names = {
+    ack: 'Ack',
+    binary: 'Binary',
+    reload: 'Reload',
+    timestamp: 'TimeStamp',
+    timesync: 'TimeSync',
+  };
   return Object.fromEntries(
     Object.entries(names).map(([name, type]) => {
       const file = `${type}Extension`;
@@ -84,6 +91,7 @@ class Wire {
   sockets = [];
   requests = new Set();
   #opened = 0;
+  #scripts = new AbortController();
 
   /** The classes that record here. */
   classes(jar) {
@@ -140,10 +148,35 @@ class Wire {
     return { XMLHttpRequest: RecordingRequest, WebSocket: RecordingSocket };
   }
 
-  #note(entry) {
+  /** The text of a script, which is what callback-polling makes a request for. */
+  async script(url, jar) {
+    const via = `script ${(this.#opened += 1)}`;
+    this.#note({ sent: true, via, url, text: new URL(url).searchParams.get('message') });
+    const headers = jar.cookie ? { cookie: jar.cookie } : {};
+    const response = await fetch(url, { headers, signal: this.#scripts.signal });
+    const { status } = response;
+    const cookie = response.headers.get('set-cookie');
+    if (cookie) jar.storeCookie(url, cookie, () => {});
+    const text = await response.text();
+    const [, json] = /^[\w$.-]+\((.*)\)$/s.exec(text) ?? [];
+    this.#note({ sent: false, via, status, text }, json);
+    // What a browser takes for a script where it is told not to guess.
+    const type = response.headers.get('content-type');
+    if (status !== 200 || !/^text\/javascript\b/.test(type)) throw new Error(`${status} ${type}`);
+    return text;
+  }
+
+  /** Breaks off everything without a word. */
+  hangUp() {
+    for (const request of this.requests) request.abort();
+    for (const socket of this.sockets) socket.terminate();
+    this.#scripts.abort();
+  }
+
+  #note(entry, json = entry.text) {
     let messages = [];
     if (entry.sent || entry.status === undefined || entry.status === 200) {
-      messages = JSON.parse(entry.text);
+      messages = JSON.parse(json);
     }
     this.entries.push({ ...entry, at: Date.now(), messages });
   }
@@ -170,8 +203,9 @@ class Wire {
 
   /** Each answered `/meta/connect`: how long it took, and its reply. */
   connects() {
+    const replies = new Map(this.received('/meta/connect').map((reply) => [reply.message.id, reply]));
     return this.sent('/meta/connect').flatMap(({ message, entry }) => {
-      const reply = this.received('/meta/connect').find((r) => r.message.id === message.id);
+      const reply = replies.get(message.id);
       if (!reply) return [];
       return [{ ms: reply.entry.at - entry.at, request: message, reply: reply.message, entry: reply.entry }];
     });
@@ -208,22 +242,42 @@ export class Inbox {
   }
 }
 
-/** One client, with promises around the library's callbacks. */
+/** The `Date` of a clock that is `ahead` by as many milliseconds. */
+const dateAhead = (ahead) =>
+  class extends Date {
+    constructor(...given) {
+      super(...(given.length > 0 ? given : [Date.now() + ahead]));
+    }
+  };
+
+/**
+ * One client, with promises around the library's callbacks.
+ *
+ * `extensions` are names of the library's own, in the order in which they are registered; their clock
+ * is `ahead` by as many milliseconds. A page that takes the place of another has its `jar` and `storage`.
+ */
 export class Peer {
   wire = new Wire();
   handshakes = [];
-  #classes;
+  #page;
+  #left = false;
 
-  constructor(url, { library, transport, jar = new Jar(), config = {} }) {
+  constructor(url, options) {
+    const { library, transport, extensions = [], ahead = 0, config = {} } = options;
+    const { jar = new Jar(), storage = new SessionStorage() } = options;
     this.jar = jar;
-    this.#classes = this.wire.classes(jar);
+    this.storage = storage;
+    const classes = this.wire.classes(jar);
+    this.#page = Object.assign(Object.create(window), classes, { sessionStorage: storage });
+    this.#page.document = documentFor(this.#page, (src) => this.wire.script(src, jar));
     this.cometd = new (LIBRARIES[library].CometD)();
     // Without a choice the client keeps all the transports it has by itself.
     for (const name of this.cometd.getTransportTypes()) {
       if (transport && name !== transport) this.cometd.unregisterTransport(name);
     }
-    this.#lend('websocket', 'send');
-    this.#lend('long-polling', 'xhrSend');
+    this.#lend(this.cometd.findTransport('websocket'), 'send');
+    this.#lend(this.cometd.findTransport('long-polling'), 'xhrSend');
+    this.#lend(this.cometd.findTransport('callback-polling'), 'jsonpSend');
     this.cometd.configure({
       url,
       logLevel: debug ? 'debug' : 'warn',
@@ -231,24 +285,36 @@ export class Peer {
       maxSendBayeuxMessageSize: 8 * 1024 * 1024,
       ...config,
     });
+    const clock = ahead === 0 ? {} : { Date: dateAhead(ahead) };
+    for (const name of extensions) {
+      const extension = new (extensionsOf(library)[name])();
+      this.#lend(extension, 'incoming', clock);
+      this.#lend(extension, 'outgoing', clock);
+      this.cometd.registerExtension(name, extension);
+    }
     this.cometd.addListener('/meta/handshake', (reply) => this.handshakes.push(reply));
   }
 
-  /** Lets the transport's `method` find this client's classes in `window`. */
-  #lend(name, method) {
-    const transport = this.cometd.findTransport(name);
-    if (!transport) return;
-    const original = transport[method];
-    const mine = this.#classes;
-    transport[method] = function lent(...args) {
-      const { XMLHttpRequest, WebSocket } = window;
-      Object.assign(window, mine);
-      try {
-        return original.apply(this, args);
-      } finally {
-        Object.assign(window, { XMLHttpRequest, WebSocket });
-      }
+  /** Lets `object`, if there is one, run its `method` in this client's page. */
+  #lend(object, method, more) {
+    const original = object?.[method];
+    if (!original) return;
+    const peer = this;
+    object[method] = function lent(...args) {
+      return peer.#inPage(() => original.apply(this, args), more);
     };
+  }
+
+  /** Calls with this client's page, and what `more` names, in the place of what is global. */
+  #inPage(call, more) {
+    const own = { window: this.#page, document: this.#page.document, ...more };
+    const before = Object.fromEntries(Object.keys(own).map((name) => [name, globalThis[name]]));
+    Object.assign(globalThis, own);
+    try {
+      return call();
+    } finally {
+      Object.assign(globalThis, before);
+    }
   }
 
   get id() {
@@ -307,6 +373,14 @@ export class Peer {
     );
   }
 
+  /** Needs the extension. */
+  publishBinary(channel, bytes, last, meta) {
+    return within(
+      new Promise((resolve) => this.cometd.publishBinary(channel, bytes, last, meta, {}, resolve)),
+      `the reply to a publish on ${channel}`,
+    );
+  }
+
   publish(channel, data, props) {
     return within(
       new Promise((resolve) => this.cometd.publish(channel, data, props ?? {}, resolve)),
@@ -328,16 +402,25 @@ export class Peer {
     );
   }
 
+  /**
+   * Leaves the page as a reload does, with the extension: its state is stored, its connections end, and it
+   * does nothing any more.
+   */
+  leave() {
+    this.#inPage(() => this.cometd.reload());
+    this.#left = true;
+    this.wire.hangUp();
+  }
+
   /** Leaves nothing open, whatever state the test left the client in. */
   async close() {
-    if (!this.cometd.isDisconnected()) {
+    if (!this.#left && !this.cometd.isDisconnected()) {
       await Promise.race([
         new Promise((resolve) => this.cometd.disconnect({}, resolve)),
         new Promise((resolve) => setTimeout(resolve, 2_000).unref()),
       ]);
     }
-    for (const request of this.wire.requests) request.abort();
-    for (const socket of this.wire.sockets) socket.terminate();
+    this.wire.hangUp();
   }
 }
 
