@@ -207,26 +207,22 @@ impl Engine {
         true
     }
 
-    /// Hands out a batch and the reply that closes it: whole, if it is to be one frame, whatever the share.
-    fn write_batch(&mut self, key: ConnKey, share: &mut Share<'_>) -> bool {
-        let Some(conn) = self.conns.get_mut(key) else { return true };
-        let size = |out: &Out| match &out.message {
-            Outgoing::Event(event) => event.size(),
-            Outgoing::Reply(_) => 0,
-        };
-        if conn.out.iter().map(size).sum::<usize>() > WHOLE_BATCH {
-            return self.write_out(key, share);
-        }
+    /// Hands out a batch and the reply that closes it, whatever the share: it is to be one frame.
+    fn write_batch(&mut self, key: ConnKey, share: &mut Share<'_>) {
+        let Some(conn) = self.conns.get_mut(key) else { return };
         for next in conn.out.drain(..) {
+            let size = match &next.message {
+                Outgoing::Event(event) => event.size(),
+                Outgoing::Reply(_) => 0,
+            };
             share.left.messages = share.left.messages.saturating_sub(1);
-            share.left.bytes = share.left.bytes.saturating_sub(size(&next));
+            share.left.bytes = share.left.bytes.saturating_sub(size);
             conn.expiring.extend(next.expiry);
             share.out.push(next.message);
         }
-        true
     }
 
-    /// How many events the next batch of a session has, and their bytes.
+    /// How many events the next batch of a session has at most, and their bytes.
     fn batch_size(&self, session: Option<SessionKey>) -> BatchSize {
         let Some(session) = session.and_then(|key| self.sessions.get(key)) else { return BatchSize::default() };
         let sent = session.unacknowledged.as_deref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
@@ -239,10 +235,10 @@ impl Engine {
             let Some(conn) = self.conns.get(key) else { return true };
             let Some(next) = conn.replies.front() else { return true };
             let (session, position) = (next.session, next.position);
-            // A batch is closed as a whole, whatever the share (rule XA-4).
+            // A batch and its reply are one frame, whatever the share (rule XA-6).
             let batch = next.closes_batch() && self.acknowledges(session);
             let room = if batch {
-                // The first may be as large as it is; the next ones wait for their turn.
+                // The first may be as large as batches are; the next ones wait for their turn.
                 share.is_empty() || self.batch_size(session).fits(share.left)
             } else {
                 self.write_events(key, session, position, share) && share.takes(0, true)
@@ -252,12 +248,10 @@ impl Engine {
             }
             let Some(pending) = self.conns.get_mut(key).and_then(|conn| conn.replies.pop_front()) else { return true };
             if batch {
-                self.take_batch(key, session);
+                self.take_batch(key, session, WHOLE_BATCH);
                 self.settle_reply(key, pending);
-                if self.write_batch(key, share) {
-                    continue;
-                }
-                return false;
+                self.write_batch(key, share);
+                continue;
             }
             let handshake = pending.kind == ReplyKind::Handshake;
             let ends = pending.reply.ends_envelope;
@@ -366,7 +360,7 @@ impl Engine {
             self.settle_reply(key, pending);
         }
         if self.acknowledges(session) && exchange.takes_queue {
-            self.take_batch(key, session);
+            self.take_batch(key, session, usize::MAX);
         } else if exchange.takes_queue || rides {
             self.take_events(key, session, u64::MAX);
             if let Some(sent) = session.and_then(|key| self.sessions.get_mut(key)?.unacknowledged.as_mut()) {
@@ -401,16 +395,30 @@ impl Engine {
         session.after_taking();
     }
 
-    /// Moves everything to the connection that the client may not have: what was sent and not acknowledged, again, and
-    /// what is queued (rule XA-5).
-    fn take_batch(&mut self, key: ConnKey, session: Option<SessionKey>) {
-        let Some(kept) = session.and_then(|session| self.sessions.get(session)?.unacknowledged.as_ref()) else {
-            return;
+    /// Moves to the connection what the client may not have: what was sent and not acknowledged, again, and what is
+    /// queued (rule XA-5). All of it, or as many events as have `most` bytes together, but one at least: the others are
+    /// left for the next batch, for which the client asks as soon as it has this one.
+    fn take_batch(&mut self, key: ConnKey, session: Option<SessionKey>, most: usize) {
+        let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) else { return };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        let Some(sent) = session.unacknowledged.as_deref_mut() else { return };
+        let mut bytes: usize = 0;
+        let mut fits = |size: usize| {
+            let first = bytes == 0;
+            bytes = bytes.saturating_add(size);
+            first || bytes <= most
         };
-        if let Some(conn) = self.conns.get_mut(key) {
-            conn.out.extend(kept.events().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+        let again = sent.events().take_while(|event| fits(event.size())).count();
+        conn.out.extend(sent.events().take(again).map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+        if again < sent.len() {
+            sent.put_off(again);
+            return;
         }
-        self.take_events(key, session, u64::MAX);
+        while session.queue.front_size().is_some_and(&mut fits) {
+            let Some(event) = session.hand_out() else { break };
+            conn.out.push_back(Out { message: Outgoing::Event(event), expiry: None });
+        }
+        session.after_taking();
     }
 
     /// Finishes a reply and puts it behind what the connection writes already.
@@ -464,7 +472,8 @@ impl Engine {
         let Some(sent) = session.unacknowledged.as_deref_mut() else { return };
         pending.reply.ack = match pending.kind {
             ReplyKind::Connect => {
-                let (batch, messages) = (sent.close_batch(), sent.len());
+                let batch = sent.close_batch();
+                let messages = sent.count_up_to(batch);
                 let session = session.id.clone();
                 if messages > 0 && pending.reply.successful {
                     self.notice_at(Points::BATCHES, || Notice::BatchSent { session, batch, messages });
@@ -505,7 +514,7 @@ impl Engine {
             // What waits there goes before; its order is final now.
             for pending in self.conns.get_mut(key).map(|conn| std::mem::take(&mut conn.replies)).unwrap_or_default() {
                 if pending.session == Some(from) && acknowledges && pending.closes_batch() {
-                    self.take_batch(key, pending.session);
+                    self.take_batch(key, pending.session, usize::MAX);
                 } else if pending.session == Some(from) {
                     self.take_events(key, pending.session, pending.position);
                 }
@@ -514,7 +523,7 @@ impl Engine {
         }
         if acknowledges && reply.is_some() {
             // The connect said what the client has. Without one, it may well have all that was sent.
-            self.take_batch(key, Some(from));
+            self.take_batch(key, Some(from), usize::MAX);
         } else {
             self.take_events(key, Some(from), u64::MAX);
         }

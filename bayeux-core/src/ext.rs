@@ -8,6 +8,12 @@
 //! next connect reply, before new ones (XA-5), and under that one's number too. A connect that leaves something
 //! unacknowledged is answered at once (XA-8), so that a lost reply costs one round trip. A failed connect reply has a
 //! number, but no events: no client takes notice of it (XA-6).
+//!
+//! A client takes a response as a whole or not at all. Over HTTP that is so anyway; over WebSocket a batch and its reply
+//! are one frame, and so that no frame is too large for a client, a batch is what fits into [`WHOLE_BATCH`] bytes, or
+//! one event. What does not fit comes with the next batch, for which the client asks at once.
+//!
+//! [`WHOLE_BATCH`]: bayeux_proto::WHOLE_BATCH
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,7 +28,7 @@ use crate::time::UnixTime;
 pub(crate) struct Unacknowledged {
     /// The open batch.
     batch: u64,
-    /// Each with the batch that it was first sent with.
+    /// Each with the batch that it was sent with, or is to be sent with again.
     sent: VecDeque<(u64, Frozen)>,
     bytes: usize,
 }
@@ -71,6 +77,19 @@ impl Unacknowledged {
     /// Everything sent, oldest first (rule XA-5).
     pub(crate) fn events(&self) -> impl Iterator<Item = Frozen> {
         self.sent.iter().map(|(_, event)| event.clone())
+    }
+
+    /// Only the first `count` are sent again with the open batch; the others are of the next one, so that nobody takes
+    /// an acknowledgement of this one for theirs.
+    pub(crate) fn put_off(&mut self, count: usize) {
+        for (tag, _) in self.sent.iter_mut().skip(count) {
+            *tag = self.batch + 1;
+        }
+    }
+
+    /// How many are of `batch` or earlier ones.
+    pub(crate) fn count_up_to(&self, batch: u64) -> usize {
+        self.sent.partition_point(|(tag, _)| *tag <= batch)
     }
 
     /// The number of the open batch.

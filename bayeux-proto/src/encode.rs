@@ -67,8 +67,9 @@ pub fn encode_into(messages: &[Outgoing], out: &mut BytesMut) {
 /// one), the replies to one envelope into one (rules TW-8, O-35; see [`Reply::ends_envelope`]). A lone event is not
 /// copied.
 ///
-/// Events that a connect reply acknowledges share its frame, if they are no more than [`WHOLE_BATCH`] bytes: a client
-/// that loses its connection has all of such a batch or nothing, and so is never sent a part of it twice (rule XA-6).
+/// Events that a connect reply acknowledges share its frame, if they are no more than [`WHOLE_BATCH`] bytes, or one: a
+/// client that loses its connection has all of such a batch or nothing, and so is never sent a part of it twice (rule
+/// XA-6).
 pub fn frames(messages: &[Outgoing], events_per_frame: usize) -> Frames<'_> {
     let events_max = if events_per_frame == 0 { usize::MAX } else { events_per_frame };
     Frames { rest: messages, events_max, loose: 0 }
@@ -120,7 +121,7 @@ impl Frames<'_> {
         let bytes: usize = self.rest[..events].iter().map(Outgoing::event_size).sum();
         let Some(Outgoing::Reply(reply)) = self.rest.get(events) else { return None };
         let acknowledged = matches!(reply.ack, Some(AckReply::Batch(_)));
-        (acknowledged && bytes <= WHOLE_BATCH).then(|| {
+        (acknowledged && (bytes <= WHOLE_BATCH || events == 1)).then(|| {
             self.loose = 0;
             events + replies(&self.rest[events..])
         })
@@ -217,7 +218,8 @@ mod tests {
         assert_eq!(frames.len(), 4, "{frames:?}");
         assert!(frames[0].contains(r#""data":2"#) && frames[0].contains(r#""ack":7"#));
         let large = Outgoing::Event(Event::new("/a", RawJson::from_text(&"x".repeat(WHOLE_BATCH))).freeze());
-        assert_eq!(text(&[event(1), large, closing()], 1).len(), 3);
+        assert_eq!(text(&[event(1), large.clone(), closing()], 1).len(), 3);
+        assert_eq!(text(&[large, closing()], 1).len(), 1);
     }
 
     /// TW-8: the replies to one envelope leave in one frame, those to two in two.

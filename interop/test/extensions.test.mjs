@@ -178,8 +178,7 @@ groups('binary data', KINDS, (kind) => {
     const [alice, bob] = await Promise.all([binary(t, proxy.url, 'ack'), binary(t, server.url)]);
     const channel = fresh('broken');
     const inbox = await alice.subscribe(channel);
-    // With what acknowledges it, each fits into one WebSocket frame, which arrives or does not.
-    const chunks = [24_000, 5, 10_001].map(bytesOf);
+    const chunks = [64 * 1_024, 5, 40_001].map(bytesOf);
     for (const [n, bytes] of chunks.entries()) {
       const cut = proxy.cutAfter(Math.floor(bytes.length / 2));
       await bob.publishBinary(channel, bytes, n === chunks.length - 1, { n });
