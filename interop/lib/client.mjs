@@ -18,29 +18,29 @@ const debug = process.env.INTEROP_DEBUG === '1';
 const QUIET = { debug() {}, info() {}, log() {}, warn() {}, error() {} };
 
 // Version 7 is a CommonJS bundle; 8 and 9 are modules.
-const LIBRARIES = { cometd7: require('cometd7'), cometd8, cometd9 };
-const chosen = Object.keys(LIBRARIES).filter((library) =>
-  (process.env.INTEROP_CLIENTS || library).split(',').includes(library),
+const CLIENTS = { cometd7: require('cometd7'), cometd8, cometd9 };
+const chosen = Object.keys(CLIENTS).filter((client) =>
+  (process.env.INTEROP_CLIENTS || client).split(',').includes(client),
 );
 const TRANSPORTS = ['websocket', 'long-polling'];
 
 /** Every client version over every transport: what most tests run through. */
-export const KINDS = chosen.flatMap((library) =>
+export const KINDS = chosen.flatMap((client) =>
   TRANSPORTS.map((transport) => {
-    const { version } = require(`${library}/package.json`);
-    return { library, transport, label: `cometd ${version} over ${transport}` };
+    const { version } = require(`${client}/package.json`);
+    return { client, transport, label: `cometd ${version} over ${transport}` };
   }),
 );
 
 /** Every client version, for tests that choose transports themselves. */
-export const VERSIONS = chosen.map((library) => ({
-  library,
-  label: `cometd ${require(`${library}/package.json`).version}`,
+export const VERSIONS = chosen.map((client) => ({
+  client,
+  label: `cometd ${require(`${client}/package.json`).version}`,
 }));
 
 /** The classes of the extensions that come with a client, by the names they are registered under. */
-function extensionsOf(library) {
-  const module = LIBRARIES[library];
+function extensionsOf(client) {
+  const module = CLIENTS[client];
   const names = {
     ack: 'Ack',
     binary: 'Binary',
@@ -51,7 +51,7 @@ function extensionsOf(library) {
   return Object.fromEntries(
     Object.entries(names).map(([name, type]) => {
       const file = `${type}Extension`;
-      return [name, module[file] ?? require(`${library}/${file}`)];
+      return [name, module[file] ?? require(`${client}/${file}`)];
     }),
   );
 }
@@ -263,14 +263,14 @@ export class Peer {
   #left = false;
 
   constructor(url, options) {
-    const { library, transport, extensions = [], ahead = 0, config = {} } = options;
+    const { client, transport, extensions = [], ahead = 0, config = {} } = options;
     const { jar = new Jar(), storage = new SessionStorage() } = options;
     this.jar = jar;
     this.storage = storage;
     const classes = this.wire.classes(jar);
     this.#page = Object.assign(Object.create(window), classes, { sessionStorage: storage });
     this.#page.document = documentFor(this.#page, (src) => this.wire.script(src, jar));
-    this.cometd = new (LIBRARIES[library].CometD)();
+    this.cometd = new (CLIENTS[client].CometD)();
     // Without a choice the client keeps all the transports it has by itself.
     for (const name of this.cometd.getTransportTypes()) {
       if (transport && name !== transport) this.cometd.unregisterTransport(name);
@@ -287,7 +287,7 @@ export class Peer {
     });
     const clock = ahead === 0 ? {} : { Date: dateAhead(ahead) };
     for (const name of extensions) {
-      const extension = new (extensionsOf(library)[name])();
+      const extension = new (extensionsOf(client)[name])();
       this.#lend(extension, 'incoming', clock);
       this.#lend(extension, 'outgoing', clock);
       this.cometd.registerExtension(name, extension);

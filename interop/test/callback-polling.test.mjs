@@ -146,7 +146,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
   });
 
   it('clients of all transports talk to each other', async (t) => {
-    const kinds = KINDS.filter(({ library }) => library === version.library);
+    const kinds = KINDS.filter(({ client }) => client === version.client);
     const peers = await Promise.all([kind, ...kinds].map((other) => connected(t, server.url, other)));
     const channel = fresh('mixed');
     const inboxes = await Promise.all(peers.map((peer) => peer.subscribe(channel)));
