@@ -30,19 +30,6 @@ struct Share<'a> {
     begin: usize,
 }
 
-/// How much a batch is.
-#[derive(Debug, Clone, Copy, Default)]
-struct BatchSize {
-    messages: usize,
-    bytes: usize,
-}
-
-impl BatchSize {
-    fn fits(self, budget: Budget) -> bool {
-        self.messages <= budget.messages && self.bytes <= budget.bytes
-    }
-}
-
 impl Share<'_> {
     fn is_empty(&self) -> bool {
         self.out.len() == self.begin
@@ -55,9 +42,14 @@ impl Share<'_> {
         if !self.is_empty() && !within && (self.left.messages == 0 || self.left.bytes < size) {
             return false;
         }
+        self.spend(size);
+        true
+    }
+
+    /// A message of that size goes, whatever is left.
+    fn spend(&mut self, size: usize) {
         self.left.messages = self.left.messages.saturating_sub(1);
         self.left.bytes = self.left.bytes.saturating_sub(size);
-        true
     }
 
     /// The reply that would have ended its envelope was dropped: the one before it does.
@@ -91,7 +83,7 @@ impl Engine {
             && session.target == Some(key)
         {
             let in_connects_only = session.delivers_in_connects_only(self.config.transport(conn.facts.transport));
-            // With acknowledgements only connect replies take events, each all of them (rule XA-5).
+            // With acknowledgements only connect replies take events, each as many as its batch has (rule XA-5).
             let numbered = session.unacknowledged.is_none();
             pending.position = match pending.kind {
                 ReplyKind::Connect if numbered => session.queue.tail(),
@@ -215,18 +207,17 @@ impl Engine {
                 Outgoing::Event(event) => event.size(),
                 Outgoing::Reply(_) => 0,
             };
-            share.left.messages = share.left.messages.saturating_sub(1);
-            share.left.bytes = share.left.bytes.saturating_sub(size);
+            share.spend(size);
             conn.expiring.extend(next.expiry);
             share.out.push(next.message);
         }
     }
 
-    /// How many events the next batch of a session has at most, and their bytes.
-    fn batch_size(&self, session: Option<SessionKey>) -> BatchSize {
-        let Some(session) = session.and_then(|key| self.sessions.get(key)) else { return BatchSize::default() };
-        let sent = session.unacknowledged.as_deref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
-        BatchSize { messages: sent.0 + session.queue.len(), bytes: sent.1 + session.queue.bytes() }
+    /// Whether all that the next batch of a session may have is within what is left of a share.
+    fn batch_fits(&self, session: Option<SessionKey>, left: Budget) -> bool {
+        let Some(session) = session.and_then(|key| self.sessions.get(key)) else { return true };
+        let (messages, bytes) = session.unacknowledged.as_deref().map_or((0, 0), |sent| (sent.len(), sent.bytes()));
+        messages + session.queue.len() <= left.messages && bytes + session.queue.bytes() <= left.bytes
     }
 
     /// Hands out a WebSocket's replies, each behind the events before it.
@@ -239,7 +230,7 @@ impl Engine {
             let batch = next.closes_batch() && self.acknowledges(session);
             let room = if batch {
                 // The first may be as large as batches are; the next ones wait for their turn.
-                share.is_empty() || self.batch_size(session).fits(share.left)
+                share.is_empty() || self.batch_fits(session, share.left)
             } else {
                 self.write_events(key, session, position, share) && share.takes(0, true)
             };

@@ -9,24 +9,11 @@ use std::time::Duration;
 
 use bayeux_http::proto::ChannelPattern;
 use bayeux_http::{
-    Asked, Authorization, Authorizer, Channel, GrantAuthorizer, HttpOptions, Operation, Policy, Server, ServerBuilder,
-    Verdict,
+    Asked, Authorization, Authorizer, Channel, GrantAuthorizer, HttpOptions, Operation, Policy, Verdict,
 };
-use common::{Client, Running, quick, start_with};
+use common::{Client, sharded, start_with};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
-
-async fn alice_of(running: &Running) -> Client<TcpStream> {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    alice
-}
 
 async fn subscribe_error(client: &mut Client<TcpStream>, channel: &str) -> Value {
     client.try_subscribe(channel).await.pop().unwrap()["error"].clone()
@@ -59,14 +46,14 @@ async fn one_deny_decides_else_one_grant() {
         (vec![Grant], vec![deny()], closed.clone()),
         (vec![deny(), Grant], vec![Grant], closed),
     ] {
-        let running = start_with(builder(), HttpOptions::default()).await;
+        let running = start_with(sharded(), HttpOptions::default()).await;
         let exists = running.server.create_channel_if_absent("/a/b").unwrap();
         for (name, authorizers) in [("/a/**", &wide), ("/a/b", &exact)] {
             for authorizer in authorizers {
                 running.server.add_authorizer(name, Says(authorizer.clone())).unwrap();
             }
         }
-        let mut alice = alice_of(&running).await;
+        let mut alice = running.handshaken().await;
         assert_eq!(alice.publish_error("/a/b", 1).await, error, "{wide:?} {exact:?}");
         assert!(exists.exists());
         running.stop().await;
@@ -76,12 +63,12 @@ async fn one_deny_decides_else_one_grant() {
 /// A-52, A-53, E-142: one authorizer on `/**` makes everything need a grant; creation needs one from a wildcard.
 #[tokio::test]
 async fn creation_is_granted_by_wildcards_alone() {
-    let builder = builder()
+    let builder = sharded()
         .authorizer("/**", GrantAuthorizer::NONE)
         .authorizer("/open/*", GrantAuthorizer::CREATE.with(GrantAuthorizer::SUBSCRIBE))
         .authorizer("/own", GrantAuthorizer::ALL);
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(alice.publish_error("/own", 1).await, json!(null), "it exists: it has an authorizer");
     assert_eq!(alice.publish_error("/closed", 1).await, "403:denied_by_not_granting:channel_create_denied");
     assert_eq!(alice.publish_error("/open/other", 1).await, "403:denied_by_not_granting:publish_denied");
@@ -108,9 +95,9 @@ async fn grants_are_for_the_operations_they_name() {
         (GrantAuthorizer::CREATE.with(GrantAuthorizer::PUBLISH), true, false, true),
         (GrantAuthorizer::ALL, true, true, true),
     ] {
-        let running = start_with(builder().authorizer("/**", grant), HttpOptions::default()).await;
+        let running = start_with(sharded().authorizer("/**", grant), HttpOptions::default()).await;
         let kept = running.server.create_channel_with("/a", |channel| channel.set_persistent(true)).unwrap();
-        let mut alice = alice_of(&running).await;
+        let mut alice = running.handshaken().await;
         assert_eq!(subscribe_error(&mut alice, "/a").await.is_null(), subscribe, "{grant:?}");
         assert_eq!(alice.publish_error("/a", 1).await.is_null(), publish, "{grant:?}");
         let error = alice.publish_error("/new", 1).await;
@@ -123,7 +110,7 @@ async fn grants_are_for_the_operations_they_name() {
 /// E-143: one that grants once.
 #[tokio::test]
 async fn authorizer_may_take_itself_out() {
-    let running = start_with(builder(), HttpOptions::default()).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
     running.server.create_channel_if_absent("/test/*").unwrap().add_authorizer(GrantAuthorizer::CREATE);
     let channel: Channel = running.server.create_channel_if_absent("/test/granted").unwrap();
     let registration = Arc::new(Mutex::new(None));
@@ -136,7 +123,7 @@ async fn authorizer_may_take_itself_out() {
     });
     *registration.lock().unwrap() = Some(once);
     channel.set_persistent(true);
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(alice.publish_error("/test/granted", 1).await, json!(null));
     assert_eq!(alice.publish_error("/test/granted", 1).await, "403:denied_by_not_granting:publish_denied");
     running.stop().await;
@@ -147,12 +134,12 @@ async fn authorizer_may_take_itself_out() {
 async fn normal_form_is_what_is_authorised() {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&seen);
-    let builder = builder().authorizer("/**", move |operation, channel: ChannelPattern, _| {
+    let builder = sharded().authorizer("/**", move |operation, channel: ChannelPattern, _| {
         notes.lock().unwrap().push((operation, channel.as_str().to_owned()));
         async { Authorization::Grant }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let reply = alice.publish("/a/b/ ", 1).await.pop().unwrap();
     assert_eq!((&reply["successful"], &reply["channel"]), (&json!(true), &json!("/a/b/ ")));
     let asked = [Operation::Create, Operation::Publish].map(|operation| (operation, "/a/b".to_owned()));
@@ -187,7 +174,7 @@ async fn each_refusal_has_its_error() {
     for refused in ["handshake", "create", "subscribe", "publish"] {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let notes = Arc::clone(&asked);
-        let builder = builder().policy(Refuses(refused)).authorizer("/**", move |operation, _, _| {
+        let builder = sharded().policy(Refuses(refused)).authorizer("/**", move |operation, _, _| {
             notes.lock().unwrap().push(operation);
             async { Authorization::Grant }
         });
@@ -202,7 +189,7 @@ async fn each_refusal_has_its_error() {
             running.stop().await;
             continue;
         }
-        let mut alice = alice_of(&running).await;
+        let mut alice = running.handshaken().await;
         let subscribed = subscribe_error(&mut alice, "/a").await;
         let published = alice.publish("/b", 1).await.pop().unwrap();
         let reason = "denied_by_security_policy";
@@ -226,9 +213,9 @@ async fn each_refusal_has_its_error() {
 /// The channels of clusters are nobody's else, whatever a policy or an authorizer says.
 #[tokio::test]
 async fn reserved_channels_are_refused_to_remote_sessions() {
-    let builder = builder().authorizer("/**", GrantAuthorizer::ALL);
+    let builder = sharded().authorizer("/**", GrantAuthorizer::ALL);
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     for channel in ["/oort/cloud", "/seti/all", "/oort/", "/service/oort", "/service/seti/x"] {
         assert_eq!(alice.publish_error(channel, 1).await, "403:denied_by_security_policy:publish_denied", "{channel}");
     }

@@ -12,9 +12,8 @@ use bayeux_http::{
     Asked, Extension, HttpOptions, Incoming, Outcome, OutgoingMessage, Policy, SendError, Server, ServerBuilder,
     Verdict, proto,
 };
-use common::{Client, Running, quick, start_with, until};
+use common::{Running, quick, start_with, until};
 use serde_json::json;
-use tokio::net::TcpStream;
 
 fn builder() -> ServerBuilder {
     let mut config = quick();
@@ -23,17 +22,11 @@ fn builder() -> ServerBuilder {
     Server::builder(config)
 }
 
-async fn alice_of(running: &Running) -> Client<TcpStream> {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    alice
-}
-
 /// Other sessions publish and receive as ever.
 async fn others_are_well(running: &Running) {
-    let mut bob = alice_of(running).await;
+    let mut bob = running.handshaken().await;
     bob.subscribe("/well").await;
-    let mut carol = alice_of(running).await;
+    let mut carol = running.handshaken().await;
     assert_eq!(carol.publish_error("/well", 1).await, json!(null));
     assert_eq!(bob.poll().await, [1]);
 }
@@ -105,7 +98,7 @@ async fn hooks_that_panic_or_never_answer_fail_closed() {
                     bayeux_http::Authorization::Grant
                 });
             let running = start_with(builder, HttpOptions::default()).await;
-            let mut alice = alice_of(&running).await;
+            let mut alice = running.handshaken().await;
             assert_eq!(alice.publish_error("/bad", 1).await, error, "{place} {panics}");
             others_are_well(&running).await;
             running.stop().await;
@@ -125,7 +118,7 @@ async fn answer_after_the_session_is_gone() {
         HttpOptions::default(),
     )
     .await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let session = running.server.session(&alice.id).unwrap();
     let call = alice.message("/service/slow", json!({"id": "1", "data": 1}));
     alice.begin("POST", "/cometd", "", json!([call]).to_string()).await;
@@ -153,7 +146,7 @@ async fn listener_that_calls_itself_is_stopped() {
         }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(alice.publish_error("/echo", 1).await, json!(null));
     until("it is refused", || !refused.lock().unwrap().is_empty()).await;
     assert!(matches!(refused.lock().unwrap()[..], [SendError::Circle]));
@@ -183,7 +176,7 @@ async fn hook_that_floods_is_told() {
         }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(alice.publish_error("/service/flood", 1).await, json!(null));
     assert!(matches!(*sent.lock().unwrap(), Some((10_000, SendError::Flooded))));
     others_are_well(&running).await;
@@ -246,7 +239,7 @@ async fn hooks_inside_the_engine_may_call_the_server() {
     }
     let running = start_with(builder(), HttpOptions::default()).await;
     running.server.add_extension(Curious(running.server.clone()));
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/a").await;
     alice.publish("/a", 0).await;
     let mut data = Vec::new();
@@ -296,7 +289,7 @@ impl Extension for Empties {
 #[tokio::test]
 async fn extension_that_empties_a_message_harms_nobody() {
     let running = start_with(builder().extension(Empties), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/out").await;
     assert_eq!(alice.publish_error("/in", 1).await, "400::channel_missing");
     running.server.publish("/out", &1).await.unwrap();

@@ -8,22 +8,9 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use bayeux_http::proto::{Advice, ErrorField, Message, RawJson};
-use bayeux_http::{Directions, Extension, HttpOptions, Incoming, Outcome, OutgoingMessage, Server, ServerBuilder};
-use common::{Client, Running, quick, start_with};
+use bayeux_http::{Directions, Extension, HttpOptions, Incoming, Outcome, OutgoingMessage, Server};
+use common::{quick, sharded, start_with};
 use serde_json::json;
-use tokio::net::TcpStream;
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
-
-async fn alice_of(running: &Running) -> Client<TcpStream> {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    alice
-}
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -81,8 +68,8 @@ async fn one_publish_calls_everybody_in_order() {
         });
     // In one shard: between two, bob's part has no place in the order.
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
-    let mut bob = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
+    let mut bob = running.handshaken().await;
     bob.subscribe("/news").await;
     for (client, name) in [(&alice, "alice"), (&bob, "bob")] {
         let session = running.server.session(&client.id).unwrap();
@@ -184,9 +171,9 @@ impl Extension for Obeys {
 /// A-32, B28, F-23: dropped, refused, changed, emptied, forged.
 #[tokio::test]
 async fn incoming_extension_decides_on_each_message() {
-    let running = start_with(builder().extension(Obeys), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
-    let mut bob = alice_of(&running).await;
+    let running = start_with(sharded().extension(Obeys), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
+    let mut bob = running.handshaken().await;
     bob.subscribe("/a").await;
     bob.subscribe("/elsewhere").await;
     assert_eq!(alice.publish_error("/a", "drop").await, "404::message_deleted");
@@ -205,9 +192,9 @@ async fn incoming_extension_decides_on_each_message() {
 /// changes nothing.
 #[tokio::test]
 async fn outgoing_extension_decides_on_each_message() {
-    let running = start_with(builder().extension(Obeys), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
-    let mut bob = alice_of(&running).await;
+    let running = start_with(sharded().extension(Obeys), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
+    let mut bob = running.handshaken().await;
     bob.subscribe("/a").await;
     assert_eq!(alice.publish_error("/a", "drop event").await, "404::message_deleted");
     assert_eq!(alice.publish_error("/a", "panic event").await, json!(null));
@@ -223,7 +210,7 @@ async fn outgoing_extension_decides_on_each_message() {
 #[tokio::test]
 async fn extensions_see_messages_of_unknown_sessions() {
     let log = Log::default();
-    let running = start_with(builder().extension(Notes("s", Arc::clone(&log))), HttpOptions::default()).await;
+    let running = start_with(sharded().extension(Notes("s", Arc::clone(&log))), HttpOptions::default()).await;
     let mut nobody = running.client().await;
     let replies = nobody.exchange(&json!([{"id": "1", "channel": "/a", "clientId": "nobody", "data": 1}])).await;
     assert_eq!(replies[0]["error"], "402::session_unknown");
@@ -245,8 +232,8 @@ impl Extension for OutOnly {
 
 #[tokio::test]
 async fn extension_is_not_asked_the_way_it_does_not_want() {
-    let running = start_with(builder().extension(OutOnly), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let running = start_with(sharded().extension(OutOnly), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(alice.publish_error("/a", 1).await, json!(null));
     running.stop().await;
 }
@@ -264,12 +251,12 @@ async fn hooks_add_to_the_reply() {
             Outcome::Continue
         }
     }
-    let builder = builder().extension(Adds).on_message("/a", |message: Incoming| async move {
+    let builder = sharded().extension(Adds).on_message("/a", |message: Incoming| async move {
         message.associated().set_ext("b", &RawJson::from_text("listener"));
         message.associated().advise(Advice { interval_ms: Some(5), ..Advice::default() });
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let reply = alice.publish("/a", 1).await.pop().unwrap();
     assert_eq!(
         reply,

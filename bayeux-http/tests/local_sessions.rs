@@ -12,16 +12,10 @@ use bayeux_http::{
     Asked, HttpOptions, Incoming, LocalError, LocalExtension, LocalMessage, LocalSession, Outcome, Policy, Server,
     ServerBuilder, Verdict,
 };
-use common::{Running, quick, start_with, until};
+use common::{Running, quick, sharded, start_with, until};
 use serde_json::{Value, json};
 
 const PATIENCE: Duration = Duration::from_secs(10);
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
 
 async fn start(builder: ServerBuilder) -> (Running, LocalSession) {
     let running = start_with(builder, HttpOptions::default()).await;
@@ -43,7 +37,7 @@ fn noting(heard: &Heard) -> impl Fn(LocalMessage) -> std::future::Ready<()> + Se
 /// A-60, A-62, A-64
 #[tokio::test]
 async fn handshake_makes_a_session_like_any_other() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     assert!(!robot.is_handshaken());
     assert!(matches!(robot.publish("/a", &1).await, Err(LocalError::NoSession)));
     let session = robot.handshake().await.unwrap();
@@ -64,7 +58,7 @@ async fn handshake_makes_a_session_like_any_other() {
 /// B8: one publish reaches a local session and a remote client, and comes from either.
 #[tokio::test]
 async fn local_and_remote_hear_each_other() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     robot.handshake().await.unwrap();
     let heard = Heard::default();
     let _ = robot.subscribe("/room/*", noting(&heard)).await.unwrap();
@@ -84,7 +78,7 @@ async fn local_and_remote_hear_each_other() {
 /// B11, B10: local subscribers share one subscription; the last one ends it.
 #[tokio::test]
 async fn listeners_of_a_channel_share_a_subscription() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     let session = robot.handshake().await.unwrap();
     let (one, two) = (Heard::default(), Heard::default());
     let first = robot.subscribe("/a", noting(&one)).await.unwrap();
@@ -104,7 +98,7 @@ async fn listeners_of_a_channel_share_a_subscription() {
 
 #[tokio::test]
 async fn listeners_hear_deliveries_and_meta_messages() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     let heard = Heard::default();
     let metas = Arc::new(Mutex::new(0));
     let count = Arc::clone(&metas);
@@ -142,7 +136,7 @@ impl Policy for NoRobots {
 
 #[tokio::test]
 async fn policies_decide_on_local_sessions_too() {
-    let (running, robot) = start(builder().policy(NoRobots)).await;
+    let (running, robot) = start(sharded().policy(NoRobots)).await;
     let refused = robot.handshake().await.unwrap_err();
     assert_eq!(refused.to_string(), "refused: 403::handshake_denied");
     let ext = RawJson::new(r#"{"key":"secret"}"#).unwrap();
@@ -156,7 +150,7 @@ async fn policies_decide_on_local_sessions_too() {
 /// R-1 to R-8
 #[tokio::test]
 async fn calls_yield_results_failures_and_timeouts() {
-    let builder = builder().on_message("/service/double", async |call: Incoming| {
+    let builder = sharded().on_message("/service/double", async |call: Incoming| {
         match call.data::<i64>() {
             Ok(n) => call.answer(&(2 * n)),
             Err(_) => call.fail("not a number"),
@@ -182,7 +176,7 @@ async fn calls_yield_results_failures_and_timeouts() {
 /// Several publishes in one envelope: nobody hears one without the other.
 #[tokio::test]
 async fn batch_is_one_envelope() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     robot.handshake().await.unwrap();
     let mut alice = running.client().await;
     alice.handshake().await;
@@ -207,7 +201,7 @@ async fn batch_is_one_envelope() {
 /// A kick reaches it, and it can come back.
 #[tokio::test]
 async fn server_disconnects_it_like_any_other() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     let told = Arc::new(Mutex::new(false));
     let note = Arc::clone(&told);
     let _ = robot
@@ -234,7 +228,7 @@ async fn server_disconnects_it_like_any_other() {
 /// With nobody to speak for it, its session ends: it would never expire.
 #[tokio::test]
 async fn session_ends_with_its_last_clone() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     let session = robot.handshake().await.unwrap();
     let clone = robot.clone();
     drop(robot);
@@ -247,7 +241,7 @@ async fn session_ends_with_its_last_clone() {
 /// A handshake that is given up leaves no session behind.
 #[tokio::test]
 async fn abandoned_handshake_leaves_nothing() {
-    let slow = builder().on_session_added(|_, _| tokio::time::sleep(Duration::from_millis(50)));
+    let slow = sharded().on_session_added(|_, _| tokio::time::sleep(Duration::from_millis(50)));
     let (running, robot) = start(slow).await;
     let given_up = tokio::time::timeout(Duration::from_millis(20), robot.handshake()).await;
     assert!(given_up.is_err() && running.server.session_count() <= 1);
@@ -259,7 +253,7 @@ async fn abandoned_handshake_leaves_nothing() {
 /// However many ask at once, there is one session.
 #[tokio::test]
 async fn handshakes_at_once_make_one_session() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     let all = (0..8).map(|_| {
         let robot = robot.clone();
         tokio::spawn(async move { robot.handshake().await.is_ok() })
@@ -318,7 +312,7 @@ impl LocalExtension for Stamp {
 async fn extensions_change_and_drop_what_it_sends() {
     let seen = Heard::default();
     let note = Arc::clone(&seen);
-    let builder = builder().on_message("/a", move |message: Incoming| {
+    let builder = sharded().on_message("/a", move |message: Incoming| {
         note.lock().unwrap().push(message.data().unwrap());
         async { Outcome::Continue }
     });
@@ -359,7 +353,7 @@ impl LocalExtension for Mute {
 /// A reply that an extension stops is an answer, too.
 #[tokio::test]
 async fn publish_whose_reply_is_stopped_ends() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     robot.handshake().await.unwrap();
     robot.add_extension(Mute);
     let published = tokio::time::timeout(PATIENCE, robot.publish("/chat", &"x")).await.unwrap();
@@ -371,7 +365,7 @@ async fn publish_whose_reply_is_stopped_ends() {
 /// Two subscribe to what is denied: each is told so, and neither's listener stays.
 #[tokio::test]
 async fn all_who_subscribe_in_vain_hear_so() {
-    let (running, robot) = start(builder()).await;
+    let (running, robot) = start(sharded()).await;
     robot.handshake().await.unwrap();
     let ignore = |_| std::future::ready(());
     let (first, second) =

@@ -7,23 +7,9 @@ mod common;
 use std::sync::{Arc, Mutex};
 
 use bayeux_http::proto::RawJson;
-use bayeux_http::{ChannelQueue, HttpOptions, Overflow, RemovalReason, Server, ServerBuilder, Session};
-use common::{Client, Running, quick, start_with, until};
+use bayeux_http::{ChannelQueue, HttpOptions, Overflow, RemovalReason, Server};
+use common::{quick, sharded, start_with, until};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
-
-async fn alice_of(running: &Running) -> (Client<TcpStream>, Session) {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    let session = running.server.session(&alice.id).unwrap();
-    (alice, session)
-}
 
 fn ask(price: &RawJson) -> Option<String> {
     price.to::<Value>().ok()?.get("symbol")?.as_str().map(str::to_owned)
@@ -34,7 +20,7 @@ fn ask(price: &RawJson) -> Option<String> {
 async fn prices_are_conflated_on_their_way_out() {
     // One shard: otherwise there is no order between a publish and a delivery.
     let running = start_with(Server::builder(quick()), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let (mut alice, session) = running.with_session().await;
     session.on_dequeue(|queue| {
         queue.keep_latest(|event| if event.channel() == "/prices" { ask(&event.thaw().data?) } else { None });
     });
@@ -50,8 +36,8 @@ async fn prices_are_conflated_on_their_way_out() {
 
 #[tokio::test]
 async fn queue_listener_sees_what_was_added() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
     let lengths = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&lengths);
     let listener = session.on_queued(move |queue| note.lock().unwrap().push((queue.len(), queue.bytes() > 0)));
@@ -71,11 +57,11 @@ async fn queue_listener_sees_what_was_added() {
 async fn full_queue_asks_its_listener_first() {
     let overflows = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&overflows);
-    let builder = builder().on_queue_overflow(move |overflow| {
+    let builder = sharded().on_queue_overflow(move |overflow| {
         note.lock().unwrap().push((overflow.channel.to_string(), overflow.policy, overflow.messages));
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let (mut alice, session) = running.with_session().await;
     session.set_max_queue(Some(2));
     session.set_overflow(Some(Overflow::DropOldest));
     let from = Arc::new(Mutex::new(None));
@@ -91,7 +77,7 @@ async fn full_queue_asks_its_listener_first() {
             _ => true,
         }
     });
-    let (_, bob) = alice_of(&running).await;
+    let (_, bob) = running.with_session().await;
     for n in 1..=5 {
         session.deliver_from(&bob, "/a", &n).unwrap();
     }
@@ -104,8 +90,8 @@ async fn full_queue_asks_its_listener_first() {
 /// A listener that panics, or that lies, cannot make a queue grow.
 #[tokio::test]
 async fn bad_queue_listeners_are_harmless() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
     session.set_max_queue(Some(3));
     session.set_overflow(Some(Overflow::DropNewest));
     session.on_queued(|_| panic!("as it was told"));
@@ -132,8 +118,8 @@ async fn policies_act_per_channel_and_per_session() {
             async {}
         });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (mut alice, _) = alice_of(&running).await;
-    let (mut bob, session) = alice_of(&running).await;
+    let (mut alice, _) = running.with_session().await;
+    let (mut bob, session) = running.with_session().await;
     for client in [&mut alice, &mut bob] {
         client.subscribe("/price").await;
         client.subscribe("/chat").await;

@@ -11,22 +11,10 @@ use std::time::Duration;
 use bayeux_http::filter::{Json, JsonFilter, NoMarkup, NoScripts, RegexFilter};
 use bayeux_http::proto::{ErrorField, RawJson};
 use bayeux_http::{Abort, BuildError, Call, CallError, HttpOptions, Incoming, Server, ServerBuilder, Service};
-use common::{Client, Running, quick, start_with, until};
+use common::{Client, quick, sharded, start_with, until};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
-
-async fn alice_of(running: &Running) -> Client<TcpStream> {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    alice
-}
 
 /// Sends a call, and returns the whole response.
 async fn call(client: &mut Client<TcpStream>, target: &str, id: &str, data: Value) -> Vec<Value> {
@@ -83,8 +71,8 @@ async fn divide(call: Call<Divide>) -> Result<Quotient, CallError> {
 /// R-1 to R-6, E-190: a result, a failure, and data that is no arguments; each with the call's id, beside the reply.
 #[tokio::test]
 async fn remote_call_has_one_typed_answer() {
-    let running = start_with(builder().remote_call("divide", divide), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let running = start_with(sharded().remote_call("divide", divide), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
     let response = call(&mut alice, "divide", "7", json!({"dividend": 1, "divisor": 4})).await;
     assert_eq!(
         response,
@@ -106,14 +94,14 @@ async fn remote_call_has_one_typed_answer() {
 /// E-191: a call that takes its time does not keep others waiting, of its own session least.
 #[tokio::test]
 async fn slow_call_is_answered_later() {
-    let builder = builder().remote_call("wait", |call: Call<u64>| async move {
+    let builder = sharded().remote_call("wait", |call: Call<u64>| async move {
         call.session().deliver("/begun", &call.data).unwrap();
         tokio::time::sleep(Duration::from_millis(call.data)).await;
         call.session().deliver("/ends", &call.data).unwrap();
         Ok(call.data)
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let response = call(&mut alice, "wait", "slow", json!(300)).await;
     assert_eq!(response[0], json!({"channel": "/begun", "data": 300}), "what it did at once rides along");
     assert_eq!(response[1], json!({"channel": "/service/wait", "id": "slow", "successful": true}));
@@ -142,8 +130,8 @@ async fn call_that_never_answers_or_panics_fails() {
             assert!(call.message().is_meta(), "as it was told");
             Ok(())
         });
-    let running = start_with(builder().bind(service), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let running = start_with(sharded().bind(service), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
     assert_eq!(call(&mut alice, "never", "1", json!(1)).await.len(), 1);
     let failure = next(&mut alice).await;
     assert_eq!(
@@ -171,7 +159,7 @@ impl Drop for Dropped {
 async fn calls_are_bounded_and_end_with_their_session() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let drops = Arc::clone(&dropped);
-    let builder = builder().remote_call("never", move |_: Call<Value>| {
+    let builder = sharded().remote_call("never", move |_: Call<Value>| {
         let guard = Dropped(Arc::clone(&drops));
         async move {
             std::future::pending::<()>().await;
@@ -180,14 +168,14 @@ async fn calls_are_bounded_and_end_with_their_session() {
         }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let calls: Vec<_> =
         (0..66).map(|n| alice.message("/service/never", json!({"id": n.to_string(), "data": n}))).collect();
     let response = alice.exchange(&json!(calls)).await;
     let busy: Vec<_> = response.iter().filter(|message| message["data"]["class"] == "Busy").collect();
     assert_eq!(busy.len(), 2, "{response:?}");
     assert_eq!(dropped.load(Ordering::Relaxed), 2);
-    let mut bob = alice_of(&running).await;
+    let mut bob = running.handshaken().await;
     assert_eq!(call(&mut bob, "never", "1", json!(1)).await.len(), 1, "another session's own");
     alice.exchange(&json!([alice.message("/meta/disconnect", json!({"id": "d"}))])).await;
     until("they are dropped", || dropped.load(Ordering::Relaxed) == 66).await;
@@ -197,7 +185,7 @@ async fn calls_are_bounded_and_end_with_their_session() {
 /// P-11, A-65: what a service returns is a message to its sender, unless it is nothing; failures tell nobody.
 #[tokio::test]
 async fn service_answers_with_messages() {
-    let builder = builder().service("/service/{room}/say", |call: Call<String>| async move {
+    let builder = sharded().service("/service/{room}/say", |call: Call<String>| async move {
         match &*call.data {
             "nothing" => Ok(None),
             "fail" => Err(CallError::new("No", "no")),
@@ -205,7 +193,7 @@ async fn service_answers_with_messages() {
         }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     let response = call(&mut alice, "lounge/say", "1", json!("hi")).await;
     assert_eq!(response[0], json!({"channel": "/service/lounge/say", "data": "hi in lounge"}));
     assert_eq!(call(&mut alice, "lounge/say", "2", json!("nothing")).await.len(), 1);
@@ -226,14 +214,14 @@ async fn templates_bind_parameters() {
             bayeux_http::Outcome::Data(RawJson::from_text(&format!("{text} {tag}({})", params.join(","))))
         }
     };
-    let builder = builder()
+    let builder = sharded()
         .on_message("/news/sport/{event}", tag("event"))
         .on_message("/news/{category}/{event}", tag("both"))
         .on_message("/news/sport/goal", tag("exact"))
         .on_message("/news/**", tag("wide"))
         .on_message("/other/{x}/{y}", tag("other"));
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/news/**").await;
     assert_eq!(
         alice.publish("/news/sport/goal", "").await[0]["data"],
@@ -273,8 +261,8 @@ impl Counter {
 async fn methods_of_a_struct_are_bound() {
     let service =
         Service::new(Counter::default()).call("/counter/add", Counter::add).listen("/service/reset", Counter::reset);
-    let running = start_with(builder().bind(service), HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let running = start_with(sharded().bind(service), HttpOptions::default()).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/counter").await;
     assert_eq!(result(&mut alice, "counter/add", "1", json!(2)).await, 2);
     assert_eq!(result(&mut alice, "counter/add", "2", json!(3)).await, 5);
@@ -286,12 +274,12 @@ async fn methods_of_a_struct_are_bound() {
 /// A-70, A-71, B25, B26: matching channels only, nested data, keys and numbers untouched.
 #[tokio::test]
 async fn filters_change_data_on_matching_channels() {
-    let builder = builder()
+    let builder = sharded()
         .filter("/chat/**", NoMarkup)
         .filter("/scripts", NoScripts)
         .filter("/words", RegexFilter::new([("(?i)darn", "*")]).unwrap());
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/**").await;
     let data =
         json!({"<k>": ["<b>hi</b><script>", {"deep": "<i>Darn"}, 12_345_678_901_234_567_890_u64, 1.5, true, null]});
@@ -328,9 +316,9 @@ async fn filters_abort_and_follow_each_other() {
             Ok(RawJson::from_serialize(&[data.to::<Value>()?])?)
         }
     };
-    let builder = builder().filter("/a", Json(NoBooleans)).filter("/a", own);
+    let builder = sharded().filter("/a", Json(NoBooleans)).filter("/a", own);
     let running = start_with(builder, HttpOptions::default()).await;
-    let mut alice = alice_of(&running).await;
+    let mut alice = running.handshaken().await;
     alice.subscribe("/a").await;
     assert_eq!(alice.publish_error("/a", "drop").await, "404::message_deleted");
     assert_eq!(alice.publish_error("/a", "refuse").await, "422::too_rude");

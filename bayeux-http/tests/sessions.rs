@@ -10,24 +10,10 @@ use std::time::Duration;
 use bayeux_http::proto::{Event, MessageId, RawJson};
 use bayeux_http::{
     Asked, Extension, HeartBeat, HttpOptions, Incoming, Outcome, OutgoingMessage, Policy, RemovalReason, Server,
-    ServerBuilder, Session, Transport, Verdict,
+    Session, Transport, Verdict,
 };
-use common::{Client, Running, quick, start_with, until};
+use common::{quick, sharded, start_with, until};
 use serde_json::json;
-use tokio::net::TcpStream;
-
-fn builder() -> ServerBuilder {
-    let mut config = quick();
-    config.shards = 2;
-    Server::builder(config)
-}
-
-async fn alice_of(running: &Running) -> (Client<TcpStream>, Session) {
-    let mut alice = running.client().await;
-    alice.handshake().await;
-    let session = running.server.session(&alice.id).unwrap();
-    (alice, session)
-}
 
 type Log = Arc<Mutex<Vec<String>>>;
 
@@ -37,8 +23,8 @@ fn note(log: &Log, what: impl Into<String>) {
 
 #[tokio::test]
 async fn sessions_are_looked_up_by_id() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (alice, session) = running.with_session().await;
     assert_eq!(session.id().as_str(), alice.id);
     assert_eq!(session.transport(), Transport::LongPolling);
     assert!(session.is_alive() && !session.is_local());
@@ -79,7 +65,7 @@ impl Extension for Greets {
 
 #[tokio::test]
 async fn what_a_policy_sets_on_the_session_to_be_stays() {
-    let running = start_with(builder().policy(Login), HttpOptions::default()).await;
+    let running = start_with(sharded().policy(Login), HttpOptions::default()).await;
     let hello = json!([{"id": "1", "channel": "/meta/handshake", "version": "1.0"}]).to_string();
     for user in ["alice", "bob"] {
         let mut client = running.client().await;
@@ -102,9 +88,9 @@ async fn what_a_policy_sets_on_the_session_to_be_stays() {
 /// A-11, B16: to one session alone, and no extra fields tell it from a publish.
 #[tokio::test]
 async fn delivery_looks_like_a_publish() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
-    let (mut bob, bobs) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
+    let (mut bob, bobs) = running.with_session().await;
     session.deliver("/some/channel", &json!({"a": 1})).unwrap();
     session.deliver_from(&bobs, "/some/channel", &2).unwrap();
     let mut event = Event::new("/some/channel", RawJson::from_text("three"));
@@ -127,8 +113,8 @@ async fn delivery_looks_like_a_publish() {
 /// Q-40, Q-41, B22, B23: what is delivered in a batch, however deep, comes in one response at its outer end.
 #[tokio::test]
 async fn nested_batches_end_in_one_response() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
     alice.subscribe("/public").await;
     alice.hold(&json!([alice.connect(5_000)])).await;
     let server = running.server.clone();
@@ -150,16 +136,16 @@ async fn nested_batches_end_in_one_response() {
 async fn removal_is_told_once_with_its_reason() {
     let log = Log::default();
     let removed = Arc::clone(&log);
-    let builder = builder().on_session_removed(move |session: Session, reason: RemovalReason| {
+    let builder = sharded().on_session_removed(move |session: Session, reason: RemovalReason| {
         note(&removed, format!("{} {}", reason.as_str(), reason.is_timeout()));
         async move { assert!(session.is_alive(), "its id resolves still") }
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (mut alice, kicked) = alice_of(&running).await;
+    let (mut alice, kicked) = running.with_session().await;
     kicked.disconnect();
     let messages = alice.exchange(&json!([alice.connect(0)])).await;
     assert_eq!(messages.last().unwrap()["error"], "402::session_unknown");
-    let (mut bob, _) = alice_of(&running).await;
+    let (mut bob, _) = running.with_session().await;
     bob.hold(&json!([bob.connect(5_000)])).await;
     // Held or not, it hears of it in the response to this connect.
     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -167,9 +153,9 @@ async fn removal_is_told_once_with_its_reason() {
     let messages = bob.response().await.json();
     assert_eq!(messages[0], json!({"channel": "/meta/disconnect", "successful": true}));
     assert_eq!(messages[1]["advice"]["reconnect"], "none");
-    let (mut carol, _) = alice_of(&running).await;
+    let (mut carol, _) = running.with_session().await;
     carol.exchange(&json!([carol.message("/meta/disconnect", json!({"id": "d"}))])).await;
-    let (_dave, removed) = alice_of(&running).await;
+    let (_dave, removed) = running.with_session().await;
     removed.remove();
     until("all are told", || log.lock().unwrap().len() >= 4).await;
     let told = log.lock().unwrap().clone();
@@ -192,7 +178,7 @@ async fn lost_client_times_out() {
         async {}
     });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (alice, _) = alice_of(&running).await;
+    let (alice, _) = running.with_session().await;
     drop(alice);
     until("it expires", || !log.lock().unwrap().is_empty()).await;
     assert_eq!(*log.lock().unwrap(), ["expired true"]);
@@ -204,7 +190,7 @@ async fn lost_client_times_out() {
 async fn listeners_of_a_removal_run_in_order() {
     let log = Log::default();
     let (removed, unsubscribed) = (Arc::clone(&log), Arc::clone(&log));
-    let builder = builder()
+    let builder = sharded()
         .on_session_removed(move |_, _| {
             let log = Arc::clone(&removed);
             async move {
@@ -217,7 +203,7 @@ async fn listeners_of_a_removal_run_in_order() {
             async {}
         });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let (mut alice, session) = running.with_session().await;
     for (what, register) in [("first", true), ("second", true), ("taken back", false)] {
         let own = Arc::clone(&log);
         let registration = session.on_removed(move |_, _| {
@@ -252,7 +238,7 @@ async fn listeners_of_a_removal_run_in_order() {
 async fn session_is_told_of_itself_behind_the_server() {
     let log = Log::default();
     let (added, subscribed, own) = (Arc::clone(&log), Arc::clone(&log), Arc::clone(&log));
-    let builder = builder()
+    let builder = sharded()
         .on_message("/meta/handshake", |_: Incoming| async {})
         .on_session_added(move |session: Session, _| {
             note(&added, "server: added");
@@ -276,7 +262,7 @@ async fn session_is_told_of_itself_behind_the_server() {
             async {}
         });
     let running = start_with(builder, HttpOptions::default()).await;
-    let (mut alice, _) = alice_of(&running).await;
+    let (mut alice, _) = running.with_session().await;
     alice.subscribe("/a").await;
     alice.exchange(&json!([alice.message("/meta/unsubscribe", json!({"id": "u", "subscription": "/a"}))])).await;
     assert_eq!(
@@ -289,9 +275,9 @@ async fn session_is_told_of_itself_behind_the_server() {
 /// Q-7: a session's message listener drops what it does not want; its extension changes what it alone receives.
 #[tokio::test]
 async fn messages_are_dropped_and_changed_for_one_recipient() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
-    let (mut bob, bobs) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
+    let (mut bob, bobs) = running.with_session().await;
     let ignored = bobs.clone();
     let ignores = session.on_message(move |message| message.from() != Some(&ignored));
     struct Shout;
@@ -319,8 +305,8 @@ async fn messages_are_dropped_and_changed_for_one_recipient() {
 /// V-11, K-9: settings reach the client with its next connect.
 #[tokio::test]
 async fn settings_are_advised() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
     session.set_timeout(Some(Duration::from_millis(120)));
     session.set_interval(Some(Duration::from_millis(30)));
     let reply = alice.exchange(&json!([alice.connect(None)])).await.remove(0);
@@ -341,8 +327,8 @@ async fn settings_are_advised() {
 /// A-25: held, and ended by its timeout or by a message.
 #[tokio::test]
 async fn heart_beats_are_told() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
     let beats = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&beats);
     session.on_heartbeat(move |beat| notes.lock().unwrap().push(*beat));
@@ -366,9 +352,9 @@ async fn incoming_extension_of_one_session_leaves_others_alone() {
             Outcome::Veto
         }
     }
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (mut alice, session) = alice_of(&running).await;
-    let (mut bob, _) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (mut alice, session) = running.with_session().await;
+    let (mut bob, _) = running.with_session().await;
     let deaf = session.add_extension(Deaf);
     assert_eq!(alice.publish_error("/a", 1).await, "404::message_deleted");
     assert_eq!(bob.publish_error("/a", 1).await, json!(null));
@@ -380,8 +366,8 @@ async fn incoming_extension_of_one_session_leaves_others_alone() {
 /// What holds is what was set, else what the transport's options say.
 #[tokio::test]
 async fn settings_can_be_read() {
-    let running = start_with(builder(), HttpOptions::default()).await;
-    let (_alice, session) = alice_of(&running).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
+    let (_alice, session) = running.with_session().await;
     let inherited = session.settings().unwrap();
     assert_eq!((inherited.max_interval, inherited.max_queue), (Duration::from_secs(10), 10_000));
     session.set_max_interval(Some(Duration::from_secs(7)));
@@ -398,7 +384,7 @@ async fn settings_can_be_read() {
 /// The program behind a session is known whether or not anybody is asked about handshakes.
 #[tokio::test]
 async fn session_knows_its_user_agent() {
-    let running = start_with(builder(), HttpOptions::default()).await;
+    let running = start_with(sharded(), HttpOptions::default()).await;
     let mut alice = running.client().await;
     let hello = r#"[{"id":"1","channel":"/meta/handshake","version":"1.0"}]"#;
     let response = alice.request("POST", "/cometd", "User-Agent: Alice/1.0\r\n", hello).await;

@@ -4,6 +4,7 @@
 // `cometd-nodejs-client` provides. For the moments in which one client opens something, `window` is
 // that client's own page; so every client has its own cookies, and its traffic is recorded.
 
+import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { adapt } from 'cometd-nodejs-client';
 import * as cometd8 from 'cometd8';
@@ -11,7 +12,7 @@ import * as cometd9 from 'cometd9';
 import { atEnd, CLIENT } from './cleanup.mjs';
 import { documentFor, SessionStorage } from './page.mjs';
 import { post, socket } from './raw.mjs';
-import { until, within } from './wait.mjs';
+import { sleep, until, within } from './wait.mjs';
 
 const require = createRequire(import.meta.url);
 const debug = process.env.INTEROP_DEBUG === '1';
@@ -435,6 +436,15 @@ export function peerFor(t, url, options) {
 export async function connected(t, url, options) {
   const peer = peerFor(t, url, options);
   await peer.connect();
+  return peer;
+}
+
+/** The same, with its second connect held by now. */
+export async function holding(t, url, options) {
+  const peer = await connected(t, url, options);
+  await until(() => peer.wire.sent('/meta/connect').length === 2, 'the second connect');
+  await sleep(300);
+  assert.equal(peer.wire.connects().length, 1);
   return peer;
 }
 

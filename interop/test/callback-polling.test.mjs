@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
+import { connected, fresh, holding, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
@@ -16,15 +16,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
   const services = useServer({ program: 'interop', args: ['--callback-polling'] });
   const plain = useServer();
   const kind = { ...version, transport: TRANSPORT };
-
-  /** A client whose second connect is held by now. */
-  const held = async (t, { url }) => {
-    const peer = await connected(t, url, kind);
-    await until(() => peer.wire.sent('/meta/connect').length === 2, 'the second connect');
-    await sleep(300);
-    assert.equal(peer.wire.connects().length, 1);
-    return peer;
-  };
+  const held = (t, { url }) => holding(t, url, kind);
 
   it('is agreed on, with addresses that call functions', async (t) => {
     const alice = await connected(t, server.url, kind);

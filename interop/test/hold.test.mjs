@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, KINDS } from '../lib/client.mjs';
+import { connected, fresh, holding, KINDS } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until } from '../lib/wait.mjs';
@@ -13,15 +13,7 @@ groups('held connects', KINDS, (kind) => {
   const pausing = useServer({ args: ['--timeout', '300ms', '--interval', '700ms'] });
   const strict = useServer({ args: ['--timeout', '60s', '--meta-connect-deliver-only'] });
   const socketed = kind.transport === 'websocket';
-
-  /** A client whose second connect is held by now. */
-  const held = async (t, { url }) => {
-    const peer = await connected(t, url, kind);
-    await until(() => peer.wire.sent('/meta/connect').length === 2, 'the second connect');
-    await sleep(300);
-    assert.equal(peer.wire.connects().length, 1);
-    return peer;
-  };
+  const held = (t, { url }) => holding(t, url, kind);
 
   it('last as long as the server said', async (t) => {
     const alice = await connected(t, short.url, kind);

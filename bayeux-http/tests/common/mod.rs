@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bayeux_http::{Config, Endpoint, HttpOptions, Listener, LongPolling, Server, ServerBuilder};
+use bayeux_http::{Config, Endpoint, HttpOptions, Listener, LongPolling, Server, ServerBuilder, Session};
 use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -30,6 +30,13 @@ pub fn quick() -> Config {
     config
 }
 
+/// Two shards, so that what a test uses need not be on the same one.
+pub fn sharded() -> ServerBuilder {
+    let mut config = quick();
+    config.shards = 2;
+    Server::builder(config)
+}
+
 pub async fn start(config: Config) -> Running {
     start_with(Server::builder(config), HttpOptions::default()).await
 }
@@ -49,6 +56,20 @@ pub async fn start_with(builder: ServerBuilder, options: HttpOptions) -> Running
 impl Running {
     pub async fn client(&self) -> Client<TcpStream> {
         Client::new(TcpStream::connect(self.address).await.unwrap())
+    }
+
+    /// A client with a session.
+    pub async fn handshaken(&self) -> Client<TcpStream> {
+        let mut client = self.client().await;
+        client.handshake().await;
+        client
+    }
+
+    /// The same, and its session as the application has it.
+    pub async fn with_session(&self) -> (Client<TcpStream>, Session) {
+        let client = self.handshaken().await;
+        let session = self.server.session(&client.id).unwrap();
+        (client, session)
     }
 
     pub async fn stop(self) {
