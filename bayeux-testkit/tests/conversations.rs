@@ -5,39 +5,23 @@
 //! expected transcripts, written from the rules; one test per file. With `BAYEUX_REWRITE=1` in the environment,
 //! differing expectations are rewritten in place, to be reviewed as a diff.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-fn run(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations").join(format!("{name}.txt"));
-    let script = std::fs::read_to_string(&path).expect("the script is there");
-    let mut script = script;
-    let mut failures = String::new();
-    for shards in bayeux_testkit::script::shards(&script) {
-        let outcomes = bayeux_testkit::script::run(&script, shards);
-        if outcomes.differences.is_empty() {
-            continue;
-        }
-        if std::env::var_os("BAYEUX_REWRITE").is_some() {
-            // Only the first number of shards writes: the others must then agree with it.
-            std::fs::write(&path, &outcomes.rewritten).expect("the script can be written");
-            script = outcomes.rewritten;
-            continue;
-        }
-        failures.push_str(&format!("{name} with {shards} shards:\n{}\n", outcomes.differences.join("\n")));
-    }
-    assert!(failures.is_empty(), "{failures}");
+use bayeux_testkit::script;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations")
 }
 
 macro_rules! scripts {
     ($($name:ident),* $(,)?) => {
-        $(#[test] fn $name() { run(stringify!($name)); })*
+        $(#[test] fn $name() { script::check(&folder().join(concat!(stringify!($name), ".txt")), script::run); })*
 
         /// A script that nobody runs is worse than none.
         #[test]
         fn every_script_is_listed() {
             let listed = [$(concat!(stringify!($name), ".txt")),*];
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
-            for entry in std::fs::read_dir(folder).expect("the scripts are there") {
+            for entry in std::fs::read_dir(folder()).expect("the scripts are there") {
                 let name = entry.expect("it can be read").file_name();
                 assert!(listed.iter().any(|known| name == **known), "{name:?} is not listed");
             }

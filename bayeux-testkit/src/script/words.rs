@@ -13,10 +13,13 @@ use crate::client::{channel, event, pattern};
 use crate::world::Options;
 
 /// What is wrong with a line of a script.
-pub(crate) type Wrong = String;
+pub type Wrong = String;
 
-/// `30s`, `1.5s`, `200ms`, `0`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
+/// The duration that a script writes as `30s`, `1.5s`, `200ms` or `0`.
+///
+/// # Errors
+/// Where it is written otherwise.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
     let wrong = || format!("{text} is no duration such as 30s or 200ms");
     let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, 0.001),
