@@ -13,6 +13,12 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations")
 }
 
+/// The index is complete, and leads to what it promises.
+#[test]
+fn index_tells_the_truth() {
+    script::check_index(&folder());
+}
+
 macro_rules! scripts {
     ($($name:ident),* $(,)?) => {
         $(#[test] fn $name() { script::check(&folder().join(concat!(stringify!($name), ".txt")), script::run); })*
@@ -20,7 +26,7 @@ macro_rules! scripts {
         /// A script that nobody runs is worse than none.
         #[test]
         fn every_script_is_listed() {
-            let listed = [$(concat!(stringify!($name), ".txt")),*];
+            let listed = [$(concat!(stringify!($name), ".txt")),*, "README.md"];
             for entry in std::fs::read_dir(folder()).expect("the scripts are there") {
                 let name = entry.expect("it can be read").file_name();
                 assert!(listed.iter().any(|known| name == **known), "{name:?} is not listed");
@@ -37,10 +43,12 @@ scripts! {
     ack_websocket,
     activity,
     activity_server,
+    advice,
     binary,
     browser,
     browser_trusted,
     callback_polling,
+    channel_names,
     channels,
     channels_of_sessions,
     connect_duplicate,
@@ -53,12 +61,17 @@ scripts! {
     connects_only,
     connects_only_handshake,
     connects_only_session,
+    dialect_aiocometd,
+    dialect_faye,
+    dialect_old_clients,
     disconnect,
     disconnect_in_connect,
     disconnect_linger,
+    errors,
     expiry,
     expiry_lost,
     extensions,
+    first_session,
     frames_all_in_one,
     handshake,
     handshake_delivery,
@@ -71,14 +84,18 @@ scripts! {
     heartbeats,
     hijacking,
     holds,
+    instead_of_java,
     interval,
     lazy,
     lazy_off,
     lazy_order,
+    limits,
     listeners,
     max_processing,
+    message_ids,
     own_messages,
     own_messages_off,
+    pipeline,
     publish,
     publish_to_swept,
     queue_drop_newest,
@@ -87,8 +104,10 @@ scripts! {
     queue_of_channel,
     queue_of_session,
     queue_remove,
+    races,
     rebinding,
     rebinding_denied,
+    remote_calls,
     removed_while_held,
     server_disconnect,
     server_remove,
@@ -110,6 +129,7 @@ scripts! {
     tolerance,
     transport_options,
     unbinding,
+    unknown_extensions,
     unknown_session,
     unsubscribe,
     unsubscribe_unasked,

@@ -42,7 +42,7 @@
 //! | `advance 30s` | time passes; lines below begin with `after 12s: ` |
 //! | `server publish CHANNEL JSON`, `… from NAME publish CHANNEL JSON` | the application publishes (`publish lazily`, too) |
 //! | `server channel CHANNEL SETTING VALUE`, `server create CHANNEL`, `server drop CHANNEL` | |
-//! | `server to NAME COMMAND` | `deliver CHANNEL JSON`, `disconnect`, `remove`, `hold`, `release`, `subscribe CHANNEL`, `unsubscribe CHANNEL`, `set SETTING VALUE` |
+//! | `server to NAME COMMAND` | `deliver CHANNEL JSON`, `answer CHANNEL ID JSON` and `fail CHANNEL ID JSON` (results of a remote call), `disconnect`, `remove`, `hold`, `release`, `subscribe CHANNEL`, `unsubscribe CHANNEL`, `set SETTING VALUE` |
 //! | `server stop` | |
 //! | `hook POINT [CHANNEL] ANSWER [& COMMAND]…` | the application decides: `allow`, `deny [REASON]`, `later`, `replace data JSON`; commands are about the asking session, or `publish CHANNEL JSON` |
 //! | `hook none` | forgets all |
