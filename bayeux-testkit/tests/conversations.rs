@@ -109,6 +109,7 @@ scripts! {
     rebinding_denied,
     remote_calls,
     removed_while_held,
+    reserved,
     server_disconnect,
     server_remove,
     stop,
