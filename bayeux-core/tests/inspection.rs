@@ -325,6 +325,18 @@ fn local_session_has_a_hint_in_its_id_and_lives_as_long_as_its_connection() {
     assert!(!alone.session().as_str().contains('_'));
 }
 
+/// L-34: what a listener is told of an end, in two ways.
+#[test]
+fn ends_by_time_are_timeouts() {
+    let (by_time, others) = (
+        [RemovalReason::Expired, RemovalReason::ProcessingTooLong],
+        [RemovalReason::ClientDisconnect, RemovalReason::Removed, RemovalReason::Inactive, RemovalReason::Shutdown],
+    );
+    assert!(by_time.iter().all(|reason| reason.is_timeout()));
+    assert!(!others.iter().any(|reason| reason.is_timeout()));
+    assert_eq!(RemovalReason::Shutdown.as_str(), "shutdown");
+}
+
 #[test]
 fn debug_shows_how_much_there_is() {
     let mut alone = Alone::new(Config::default(), Box::new(NoHooks));

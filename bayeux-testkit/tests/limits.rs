@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use bayeux_core::{Command, Notice, Overflow};
-use bayeux_testkit::{Client, Options, World, event};
+use bayeux_core::{Command, Notice, Overflow, ShardId};
+use bayeux_testkit::{Client, Options, Via, World, event};
 use serde_json::{Value, json};
 
 const SHARDS: [u16; 3] = [1, 2, 4];
@@ -66,6 +66,25 @@ fn channels_are_limited() {
     }
 }
 
+/// The limit is that of the shard that is a channel's home, and the refusal reaches whoever asked from elsewhere.
+#[test]
+fn channels_are_limited_where_their_home_is() {
+    let mut options = Options::shards(4);
+    options.config.max_channels = 8;
+    let mut world = World::new(options);
+    let at_home = |name: &String| ShardId::home_of(name, 4) == ShardId(1);
+    let names: Vec<String> = (0..).map(|n| format!("/h/{n}")).filter(at_home).take(12).collect();
+    let mut errors = Vec::new();
+    for (name, shard) in names.iter().zip([0, 2, 3].into_iter().cycle()) {
+        let socket = world.open_socket_at(ShardId(shard));
+        let mut client = Client::over(Via::Socket(socket)).connected(&mut world);
+        // Subscribed, so that the channel stays.
+        errors.push(client.subscribe(&mut world, name)["error"].clone());
+    }
+    assert_eq!(errors[..8], vec![Value::Null; 8]);
+    assert_eq!(errors[8..], vec![json!("403:too_many_channels:create_denied"); 4]);
+}
+
 /// Z-11: bytes count as well as messages.
 #[test]
 fn queue_is_bounded_in_bytes() {
@@ -106,7 +125,7 @@ fn slow_reader_is_removed_and_others_are_not_harmed() {
         options.config.websocket.max_queue = 5;
         let mut world = World::new(options);
         let socket = world.open_socket();
-        let mut alice = Client::over(bayeux_testkit::Via::Socket(socket));
+        let mut alice = Client::over(Via::Socket(socket));
         for message in [json!({"channel": "/meta/handshake"}), json!({"channel": "/meta/connect"})] {
             let request = alice.send(&mut world, message);
             world.written(socket);
@@ -159,7 +178,7 @@ fn client_that_does_not_read_its_replies_is_not_read() {
         options.writes = bayeux_testkit::Writes::Manual;
         let mut world = World::new(options);
         let socket = world.open_socket();
-        let mut alice = Client::over(bayeux_testkit::Via::Socket(socket));
+        let mut alice = Client::over(Via::Socket(socket));
         for n in 0..20_000 {
             alice.send(&mut world, json!({"channel": "/foo", "clientId": "nobody", "data": n}));
             if !world.wants_input(socket) {
