@@ -66,23 +66,31 @@ fn channels_are_limited() {
     }
 }
 
-/// The limit is that of the shard that is a channel's home, and the refusal reaches whoever asked from elsewhere.
+/// The last room for a channel is given away by its home, however many shards ask for it at once.
 #[test]
 fn channels_are_limited_where_their_home_is() {
     let mut options = Options::shards(4);
     options.config.max_channels = 8;
+    options.link_delay = Duration::from_millis(5);
     let mut world = World::new(options);
+    let mut clients: Vec<Client> = [0, 2, 3]
+        .into_iter()
+        .cycle()
+        .take(12)
+        .map(|shard| Client::over(Via::Socket(world.open_socket_at(ShardId(shard)))).connected(&mut world))
+        .collect();
     let at_home = |name: &String| ShardId::home_of(name, 4) == ShardId(1);
-    let names: Vec<String> = (0..).map(|n| format!("/h/{n}")).filter(at_home).take(12).collect();
-    let mut errors = Vec::new();
-    for (name, shard) in names.iter().zip([0, 2, 3].into_iter().cycle()) {
-        let socket = world.open_socket_at(ShardId(shard));
-        let mut client = Client::over(Via::Socket(socket)).connected(&mut world);
-        // Subscribed, so that the channel stays.
-        errors.push(client.subscribe(&mut world, name)["error"].clone());
-    }
-    assert_eq!(errors[..8], vec![Value::Null; 8]);
-    assert_eq!(errors[8..], vec![json!("403:too_many_channels:create_denied"); 4]);
+    let names = (0..).map(|n| format!("/h/{n}")).filter(at_home);
+    let subscribe = |(client, name): (&mut Client, String)| {
+        client.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": name}))
+    };
+    let requests: Vec<_> = clients.iter_mut().zip(names).map(subscribe).collect();
+    world.advance(Duration::from_secs(1));
+    let replies = clients.iter().zip(&requests).map(|(client, request)| client.reply(&world, request));
+    let errors: Vec<_> = replies.map(|reply| reply.expect("it is answered")["error"].clone()).collect();
+    let refused = json!("403:too_many_channels:create_denied");
+    assert_eq!(errors.iter().filter(|error| error.is_null()).count(), 8, "{errors:?}");
+    assert_eq!(errors.iter().filter(|error| **error == refused).count(), 4, "{errors:?}");
 }
 
 /// Z-11: bytes count as well as messages.
