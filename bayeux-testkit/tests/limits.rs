@@ -60,6 +60,7 @@ fn channels_are_limited() {
         let refused =
             (0..100).filter(|n| alice.publish(&mut world, &format!("/c/{n}"), json!(1))["successful"] == false).count();
         assert!(refused > 50, "{shards} shards: only {refused} refused");
+        assert_eq!(alice.subscribe(&mut world, "/one/more")["error"], "403:too_many_channels:create_denied");
         // They are swept, and there is room again.
         world.advance(Duration::from_secs(5));
         assert_eq!(alice.publish(&mut world, "/again", json!(1))["successful"], true);

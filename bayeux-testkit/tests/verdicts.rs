@@ -6,7 +6,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bayeux_core::{Answer, Points, Ruling, Verdict};
+use bayeux_core::{Answer, Edit, Points, Ruling, Verdict};
 use bayeux_proto::{ErrorField, Lazy, Message, RawJson};
 use bayeux_testkit::{Client, Options, World};
 use serde_json::{Value, json};
@@ -96,6 +96,19 @@ fn listener_makes_a_publish_lazy() {
     world.hooks().always(Points::LISTEN, Verdict { lazy: Some(Lazy::Yes), ..Verdict::allow() });
     alice.publish(&mut world, "/a", json!(2));
     assert_eq!(alice.data(&world), [json!(1), json!(2)]);
+}
+
+/// G-14, L-20: a reply that a hook drops is never sent, and the session's time runs as if it had been.
+#[test]
+fn session_whose_connect_reply_is_dropped_expires() {
+    let (mut world, mut alice) = connected();
+    world.hooks().on_reply(|_, _| Edit::Drop);
+    let request = alice.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+    assert_eq!(alice.reply(&world, &request), None);
+    world.advance(Duration::from_millis(9_999));
+    assert_eq!(world.session_count(), 1);
+    world.advance(Duration::from_millis(1));
+    assert_eq!(world.session_count(), 0);
 }
 
 /// Q-14, E-123: a de-queue listener sees what is about to be sent, and may thin it out.
