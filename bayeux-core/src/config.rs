@@ -404,4 +404,24 @@ mod tests {
         config.websocket.max_processing = Some(Duration::from_secs(30));
         assert_eq!(config.validate(), Err(ConfigError::ProcessingWithinTimeout { transport: Transport::WebSocket }));
     }
+
+    #[test]
+    fn options_with_which_nothing_would_work_are_refused() {
+        let refused = |change: &dyn Fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            config.validate().expect_err("it is refused")
+        };
+        let zero = |name| ConfigError::Zero { name };
+        assert_eq!(refused(&|config| config.shards = 0), ConfigError::Shards);
+        assert_eq!(refused(&|config| config.shards = crate::ShardId::COUNT_MAX + 1), ConfigError::Shards);
+        assert_eq!(refused(&|config| config.allowed_transports.clear()), ConfigError::NoTransport);
+        assert_eq!(refused(&|config| config.long_polling.max_queue = 0), zero("maxQueue"));
+        assert_eq!(refused(&|config| config.sweep_period = Duration::ZERO), zero("sweepPeriod"));
+        assert_eq!(refused(&|config| config.max_waiting_bytes = 0), zero("maxWaitingBytes"));
+        // Options of a transport that is not allowed do not matter.
+        let mut config = Config::default();
+        config.callback_polling.max_queue = 0;
+        assert_eq!(config.validate(), Ok(()));
+    }
 }

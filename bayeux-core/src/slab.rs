@@ -73,12 +73,12 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    /// All keys in slot order: for what is done once in a server's life.
     /// All values, in the order of their slots.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &T> {
         self.chunks.iter().flatten().filter_map(|slot| slot.value.as_ref())
     }
 
+    /// All keys in slot order: for what is done once in a server's life.
     pub(crate) fn keys(&self) -> Vec<Key<T>> {
         let slots = self.chunks.iter().flatten().enumerate();
         let occupied = slots.filter(|(_, slot)| slot.value.is_some());

@@ -277,3 +277,24 @@ fn event_that_a_hook_takes_out_wakes_nobody() {
     assert_eq!(steps.connect(""), "");
     assert_eq!(steps.publish("1"), "");
 }
+
+/// L-47: what was not handed out when an exchange ends waits for the next one; what was, is lost with it (L-46).
+#[test]
+fn rest_of_a_response_that_is_cut_stays_in_the_queue() {
+    let mut steps = polls(config(), Box::new(NoHooks));
+    for data in ["1", "2", "3"] {
+        steps.publish(data);
+    }
+    steps.open();
+    let connect = format!(r#"[{{"channel":"/meta/connect","clientId":"{}"}}]"#, steps.id());
+    steps.receive(&connect);
+    let conn = ConnectionKey(steps.connections);
+    let mut handed_out = Vec::new();
+    let budget = Budget { messages: 1, ..Budget::UNLIMITED };
+    steps.engine.drain(Time::ZERO, conn, budget, &mut handed_out);
+    assert_eq!(encode(&handed_out), br#"[{"channel":"/a","data":"1"}]"#.as_slice());
+    steps.engine.handle(Time::ZERO, Input::Closed { conn });
+    assert_eq!(steps.settle(), "");
+    let next = steps.connect("");
+    assert!(next.starts_with(r#"[{"channel":"/a","data":"2"},{"channel":"/a","data":"3"},{"#), "{next}");
+}

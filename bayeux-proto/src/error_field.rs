@@ -149,6 +149,7 @@ mod tests {
         ];
         for (error, text) in table {
             assert_eq!(error.to_string(), text, "F-1");
+            assert_eq!(Some(error.code()), ErrorParts::parse(text).code, "F-1");
             assert_eq!(json(&error), format!("\"{text}\""), "F-1");
         }
     }

@@ -254,6 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn overlaying_objects_keeps_the_members_of_both() {
+        let json = |text: &'static str| RawJson::new(text).expect("JSON");
+        for (below, over, both) in [
+            (r#"{"a":1,"b":2}"#, r#"{"b":3,"c":4}"#, r#"{"a":1,"b":3,"c":4}"#),
+            // The same name, written otherwise.
+            (r#"{"a":1,"\u0062":2}"#, r#"{"b":3}"#, r#"{"a":1,"b":3}"#),
+            ("{}", "{}", "{}"),
+            (r#"{ "a" : [1, 2] }"#, "{}", r#"{"a":[1, 2]}"#),
+            ("[1]", r#"{"a":1}"#, r#"{"a":1}"#),
+            (r#"{"a":1}"#, "null", "null"),
+        ] {
+            assert_eq!(json(below).overlaid_with(&json(over)).as_str(), both, "{below} under {over}");
+        }
+    }
+
+    #[test]
+    fn texts_and_members_are_escaped() {
+        assert_eq!(RawJson::from_text("a\"\n\u{2028}é").as_str(), r#""a\"\n\u2028é""#);
+        let member = RawJson::from_member("k\"", &RawJson::from_text("v"));
+        assert_eq!(member.as_str(), r#"{"k\"":"v"}"#);
+        assert_eq!(RawJson::from_serialize(&[1, 2]).expect("numbers").to::<Vec<u8>>().expect("numbers"), [1, 2]);
+    }
+
+    #[test]
     fn what_is_not_one_value_is_refused() {
         for (text, offset) in [("", 0), ("1 2", 2), ("[1", 2), ("{,}", 1), ("\u{feff}1", 0)] {
             assert_eq!(RawJson::new(text), Err(RawJsonError { offset }), "{text}");

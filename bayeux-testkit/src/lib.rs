@@ -48,7 +48,8 @@
 //! # Scripts
 //!
 //! What clients see is best told as a conversation: `tests/conversations/*.txt`, in a format that the module [`script`]
-//! describes. To add one, write the steps and what must come of them, and list the file in `tests/conversations.rs`.
+//! describes. To add one, write the steps and what must come of them, and list the file in `tests/conversations.rs` and in
+//! the index, which reads as a course in the protocol.
 //! Every script runs with 1, 2 and 4 shards and must give the same transcript. Expected lines are written from the
 //! protocol's rules; after a change of a rule,
 //!

@@ -5,39 +5,29 @@
 //! expected transcripts, written from the rules; one test per file. With `BAYEUX_REWRITE=1` in the environment,
 //! differing expectations are rewritten in place, to be reviewed as a diff.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-fn run(name: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations").join(format!("{name}.txt"));
-    let script = std::fs::read_to_string(&path).expect("the script is there");
-    let mut script = script;
-    let mut failures = String::new();
-    for shards in bayeux_testkit::script::shards(&script) {
-        let outcomes = bayeux_testkit::script::run(&script, shards);
-        if outcomes.differences.is_empty() {
-            continue;
-        }
-        if std::env::var_os("BAYEUX_REWRITE").is_some() {
-            // Only the first number of shards writes: the others must then agree with it.
-            std::fs::write(&path, &outcomes.rewritten).expect("the script can be written");
-            script = outcomes.rewritten;
-            continue;
-        }
-        failures.push_str(&format!("{name} with {shards} shards:\n{}\n", outcomes.differences.join("\n")));
-    }
-    assert!(failures.is_empty(), "{failures}");
+use bayeux_testkit::script;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations")
+}
+
+/// The index is complete, and leads to what it promises.
+#[test]
+fn index_tells_the_truth() {
+    script::check_index(&folder());
 }
 
 macro_rules! scripts {
     ($($name:ident),* $(,)?) => {
-        $(#[test] fn $name() { run(stringify!($name)); })*
+        $(#[test] fn $name() { script::check(&folder().join(concat!(stringify!($name), ".txt")), script::run); })*
 
         /// A script that nobody runs is worse than none.
         #[test]
         fn every_script_is_listed() {
-            let listed = [$(concat!(stringify!($name), ".txt")),*];
-            let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conversations");
-            for entry in std::fs::read_dir(folder).expect("the scripts are there") {
+            let listed = [$(concat!(stringify!($name), ".txt")),*, "README.md"];
+            for entry in std::fs::read_dir(folder()).expect("the scripts are there") {
                 let name = entry.expect("it can be read").file_name();
                 assert!(listed.iter().any(|known| name == **known), "{name:?} is not listed");
             }
@@ -53,10 +43,12 @@ scripts! {
     ack_websocket,
     activity,
     activity_server,
+    advice,
     binary,
     browser,
     browser_trusted,
     callback_polling,
+    channel_names,
     channels,
     channels_of_sessions,
     connect_duplicate,
@@ -69,12 +61,17 @@ scripts! {
     connects_only,
     connects_only_handshake,
     connects_only_session,
+    dialect_aiocometd,
+    dialect_faye,
+    dialect_old_clients,
     disconnect,
     disconnect_in_connect,
     disconnect_linger,
+    errors,
     expiry,
     expiry_lost,
     extensions,
+    first_session,
     frames_all_in_one,
     handshake,
     handshake_delivery,
@@ -87,14 +84,18 @@ scripts! {
     heartbeats,
     hijacking,
     holds,
+    instead_of_java,
     interval,
     lazy,
     lazy_off,
     lazy_order,
+    limits,
     listeners,
     max_processing,
+    message_ids,
     own_messages,
     own_messages_off,
+    pipeline,
     publish,
     publish_to_swept,
     queue_drop_newest,
@@ -103,9 +104,12 @@ scripts! {
     queue_of_channel,
     queue_of_session,
     queue_remove,
+    races,
     rebinding,
     rebinding_denied,
+    remote_calls,
     removed_while_held,
+    reserved,
     server_disconnect,
     server_remove,
     stop,
@@ -126,6 +130,7 @@ scripts! {
     tolerance,
     transport_options,
     unbinding,
+    unknown_extensions,
     unknown_session,
     unsubscribe,
     unsubscribe_unasked,

@@ -6,8 +6,8 @@
 
 use std::time::Duration;
 
-use bayeux_core::{Command, Notice, Overflow};
-use bayeux_testkit::{Client, Options, World, event};
+use bayeux_core::{Command, Notice, Overflow, ShardId};
+use bayeux_testkit::{Client, Options, Via, World, event};
 use serde_json::{Value, json};
 
 const SHARDS: [u16; 3] = [1, 2, 4];
@@ -60,10 +60,38 @@ fn channels_are_limited() {
         let refused =
             (0..100).filter(|n| alice.publish(&mut world, &format!("/c/{n}"), json!(1))["successful"] == false).count();
         assert!(refused > 50, "{shards} shards: only {refused} refused");
+        assert_eq!(alice.subscribe(&mut world, "/one/more")["error"], "403:too_many_channels:create_denied");
         // They are swept, and there is room again.
         world.advance(Duration::from_secs(5));
         assert_eq!(alice.publish(&mut world, "/again", json!(1))["successful"], true);
     }
+}
+
+/// The last room for a channel is given away by its home, however many shards ask for it at once.
+#[test]
+fn channels_are_limited_where_their_home_is() {
+    let mut options = Options::shards(4);
+    options.config.max_channels = 8;
+    options.link_delay = Duration::from_millis(5);
+    let mut world = World::new(options);
+    let mut clients: Vec<Client> = [0, 2, 3]
+        .into_iter()
+        .cycle()
+        .take(12)
+        .map(|shard| Client::over(Via::Socket(world.open_socket_at(ShardId(shard)))).connected(&mut world))
+        .collect();
+    let at_home = |name: &String| ShardId::home_of(name, 4) == ShardId(1);
+    let names = (0..).map(|n| format!("/h/{n}")).filter(at_home);
+    let subscribe = |(client, name): (&mut Client, String)| {
+        client.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": name}))
+    };
+    let requests: Vec<_> = clients.iter_mut().zip(names).map(subscribe).collect();
+    world.advance(Duration::from_secs(1));
+    let replies = clients.iter().zip(&requests).map(|(client, request)| client.reply(&world, request));
+    let errors: Vec<_> = replies.map(|reply| reply.expect("it is answered")["error"].clone()).collect();
+    let refused = json!("403:too_many_channels:create_denied");
+    assert_eq!(errors.iter().filter(|error| error.is_null()).count(), 8, "{errors:?}");
+    assert_eq!(errors.iter().filter(|error| **error == refused).count(), 4, "{errors:?}");
 }
 
 /// Z-11: bytes count as well as messages.
@@ -106,7 +134,7 @@ fn slow_reader_is_removed_and_others_are_not_harmed() {
         options.config.websocket.max_queue = 5;
         let mut world = World::new(options);
         let socket = world.open_socket();
-        let mut alice = Client::over(bayeux_testkit::Via::Socket(socket));
+        let mut alice = Client::over(Via::Socket(socket));
         for message in [json!({"channel": "/meta/handshake"}), json!({"channel": "/meta/connect"})] {
             let request = alice.send(&mut world, message);
             world.written(socket);
@@ -159,7 +187,7 @@ fn client_that_does_not_read_its_replies_is_not_read() {
         options.writes = bayeux_testkit::Writes::Manual;
         let mut world = World::new(options);
         let socket = world.open_socket();
-        let mut alice = Client::over(bayeux_testkit::Via::Socket(socket));
+        let mut alice = Client::over(Via::Socket(socket));
         for n in 0..20_000 {
             alice.send(&mut world, json!({"channel": "/foo", "clientId": "nobody", "data": n}));
             if !world.wants_input(socket) {

@@ -19,7 +19,8 @@
 //!
 //! Lines at the margin are steps; indented lines below a step are what must come of it, no more and no less. JSON is
 //! compared by structure, `"<any>"` matches any value, and session ids appear as `<client:NAME>` (the second session of
-//! the same client as `<client:NAME#2>`). Lines that begin with `#` are comments.
+//! the same client as `<client:NAME#2>`). Lines that begin with `#` are comments. [`replay`] does all that for any kind of
+//! step; a step's text goes on in lines that begin with `|`.
 //!
 //! What one step causes is listed by client, in the order in which the clients were named, so that a transcript does
 //! not depend on the number of shards; the server's own lines come last.
@@ -41,7 +42,7 @@
 //! | `advance 30s` | time passes; lines below begin with `after 12s: ` |
 //! | `server publish CHANNEL JSON`, `… from NAME publish CHANNEL JSON` | the application publishes (`publish lazily`, too) |
 //! | `server channel CHANNEL SETTING VALUE`, `server create CHANNEL`, `server drop CHANNEL` | |
-//! | `server to NAME COMMAND` | `deliver CHANNEL JSON`, `disconnect`, `remove`, `hold`, `release`, `subscribe CHANNEL`, `unsubscribe CHANNEL`, `set SETTING VALUE` |
+//! | `server to NAME COMMAND` | `deliver CHANNEL JSON`, `answer CHANNEL ID JSON` and `fail CHANNEL ID JSON` (results of a remote call), `disconnect`, `remove`, `hold`, `release`, `subscribe CHANNEL`, `unsubscribe CHANNEL`, `set SETTING VALUE` |
 //! | `server stop` | |
 //! | `hook POINT [CHANNEL] ANSWER [& COMMAND]…` | the application decides: `allow`, `deny [REASON]`, `later`, `replace data JSON`; commands are about the asking session, or `publish CHANNEL JSON` |
 //! | `hook none` | forgets all |
@@ -49,11 +50,12 @@
 //! | `watch channels`, `watch subscriptions`, `watch heartbeats`, `watch batches` | prints these notices too |
 //! | `sessions` | prints how many are alive |
 
+mod index;
 mod print;
+mod transcript;
 mod words;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
 use bayeux_core::{ClientId, Command, Notice, Point, Points, Question, Time, Transport};
 use bayeux_proto::meta;
@@ -62,22 +64,12 @@ use serde_json::{Value, json};
 use crate::client::pattern;
 use crate::wire::{BrowserKey, Ended, ExchangeKey, Http, Outcome, SocketKey};
 use crate::world::{Happening, Options, World};
-use words::{Reaction, Wrong};
+use words::Reaction;
 
-/// What running a script gave.
-#[derive(Debug)]
-pub struct Outcomes {
-    /// The differences, or nothing.
-    pub differences: Vec<String>,
-    /// The script with what really came, formatted as it was where that says the same.
-    pub rewritten: String,
-}
-
-/// The numbers of shards that `script` is to run with.
-pub fn shards(script: &str) -> Vec<u16> {
-    let named = script.lines().find_map(|line| line.strip_prefix("shards "));
-    named.map_or_else(|| vec![1, 2, 4], |list| list.split(' ').filter_map(|word| word.parse().ok()).collect())
-}
+pub use index::check_index;
+pub use print::{ids_of, print};
+pub use transcript::{Outcomes, check, replay, shards};
+pub use words::{Wrong, duration};
 
 /// Runs `script` with that many shards.
 ///
@@ -85,42 +77,7 @@ pub fn shards(script: &str) -> Vec<u16> {
 /// Where an invariant breaks.
 pub fn run(script: &str, shards: u16) -> Outcomes {
     let mut runner = Runner::new(shards);
-    let mut differences = Vec::new();
-    let mut rewritten = String::new();
-    let lines: Vec<&str> = script.lines().collect();
-    let mut at = 0;
-    while let Some(line) = lines.get(at) {
-        let number = at + 1;
-        at += 1;
-        let _ = writeln!(rewritten, "{line}");
-        if line.trim().is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let first = at;
-        while lines.get(at).is_some_and(|line| line.starts_with(' ') && !line.trim().is_empty()) {
-            at += 1;
-        }
-        let expected: Vec<&str> = lines.get(first..at).unwrap_or_default().iter().map(|line| line.trim()).collect();
-        let actual = runner.step(line).unwrap_or_else(|wrong| vec![format!("error: {wrong}")]);
-        let same = expected.len() == actual.len()
-            && expected.iter().zip(&actual).all(|(expected, actual)| print::same_line(expected, actual));
-        if same {
-            for line in &expected {
-                let _ = writeln!(rewritten, "  {line}");
-            }
-        } else {
-            for line in &actual {
-                let _ = writeln!(rewritten, "  {line}");
-            }
-            let list = |lines: Vec<String>| lines.into_iter().map(|line| format!("    {line}\n")).collect::<String>();
-            differences.push(format!(
-                "line {number}: {line}\n  expected\n{}  came\n{}",
-                list(expected.into_iter().map(str::to_owned).collect()),
-                list(actual)
-            ));
-        }
-    }
-    Outcomes { differences, rewritten }
+    replay(script, |step| runner.step(step))
 }
 
 struct Runner {
@@ -194,7 +151,7 @@ impl Runner {
         match first {
             "client" => self.add_client(rest)?,
             "advance" => {
-                let time = words::duration(rest)?;
+                let time = duration(rest)?;
                 self.world().advance(time);
             }
             "server" => self.server(rest)?,
@@ -478,7 +435,7 @@ impl Runner {
                     let who = self.sockets[key];
                     let ids = envelope.replies().filter_map(|reply| reply["id"].as_str()).collect::<Vec<_>>();
                     self.clients[who].waiting.retain(|id| !ids.contains(&id.as_str()));
-                    let body = print::print(&Value::from(envelope.messages.clone()));
+                    let body = print(&Value::from(envelope.messages.clone()));
                     (who, 0, vec![format!("{} <- {body}", self.clients[who].name)])
                 }
                 Happening::Closed(key) => {
@@ -535,7 +492,7 @@ impl Runner {
         let mut lines = Vec::new();
         match &exchange.outcome {
             Outcome::Answered(envelope) => {
-                lines.push(format!("{name} <- {}", print::print(&Value::from(envelope.messages.clone()))));
+                lines.push(format!("{name} <- {}", print(&Value::from(envelope.messages.clone()))));
                 if exchange.cookie.is_some() {
                     lines.push(format!("{name} gets a cookie"));
                 }
@@ -654,18 +611,4 @@ fn notice_line(notice: &Notice) -> Option<String> {
         Notice::BatchAcknowledged { session, batch } => format!("server: {session} has batch {batch}"),
         _ => format!("server: {notice:?}"),
     })
-}
-
-fn ids_of(envelope: &Value) -> Vec<String> {
-    let one = |message: &Value| match &message["id"] {
-        Value::String(id) => Some(id.clone()),
-        Value::Number(id) => Some(id.to_string()),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    match envelope {
-        Value::Array(messages) => messages.iter().filter_map(one).collect(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
-            one(envelope).into_iter().collect()
-        }
-    }
 }

@@ -21,8 +21,8 @@ const FIRST: [&str; 12] = [
     "advice",
 ];
 
-/// One line of JSON.
-pub(crate) fn print(value: &Value) -> String {
+/// One line of JSON, keys in the order in which people read them.
+pub fn print(value: &Value) -> String {
     match value {
         Value::Array(items) => format!("[{}]", items.iter().map(print).collect::<Vec<_>>().join(", ")),
         Value::Object(fields) => {
@@ -33,6 +33,21 @@ pub(crate) fn print(value: &Value) -> String {
             format!("{{{}}}", keys.into_iter().map(field).collect::<Vec<_>>().join(","))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.to_string(),
+    }
+}
+
+/// The ids of the messages of an envelope, which is one or an array of them.
+pub fn ids_of(envelope: &Value) -> Vec<String> {
+    let one = |message: &Value| match &message["id"] {
+        Value::String(id) => Some(id.clone()),
+        Value::Number(id) => Some(id.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    match envelope {
+        Value::Array(messages) => messages.iter().filter_map(one).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            one(envelope).into_iter().collect()
+        }
     }
 }
 
@@ -55,7 +70,7 @@ pub(crate) fn matches(expected: &Value, actual: &Value) -> bool {
     }
 }
 
-/// Whether two transcript lines say the same: text before the first JSON bracket equal, JSON alike.
+/// Whether two transcript lines say the same: JSON alike, and the text before it equal.
 pub(crate) fn same_line(expected: &str, actual: &str) -> bool {
     match (split(expected), split(actual)) {
         (Some((text, e)), Some((other, a))) => text == other && matches(&e, &a),
@@ -64,7 +79,7 @@ pub(crate) fn same_line(expected: &str, actual: &str) -> bool {
 }
 
 fn split(line: &str) -> Option<(&str, Value)> {
-    let (text, json) = line.split_once(" <- ")?;
+    let (text, json) = if line.starts_with(['[', '{']) { ("", line) } else { line.split_once(" <- ")? };
     Some((text, serde_json::from_str(json).ok()?))
 }
 
@@ -82,6 +97,8 @@ mod tests {
 
     #[test]
     fn lines_are_compared_by_structure_and_wildcards_match_anything() {
+        assert!(same_line(r#"[{"a":1, "b":2}]"#, r#"[{"b":2,"a":1}]"#));
+        assert!(!same_line(r#"[{"a":1, "b":2}]"#, r#"[{"b":2,"a":2}]"#));
         assert!(same_line(r#"alice <- [{"a":1, "b":"<any>"}]"#, r#"alice <- [{"b":[2],"a":1}]"#));
         assert!(!same_line(r#"alice <- [{"a":1}]"#, r#"alice <- [{"a":1,"b":2}]"#));
         assert!(!same_line(r#"alice <- [{"a":1}]"#, r#"bob <- [{"a":1}]"#));

@@ -6,17 +6,20 @@ use bayeux_core::{
     Activity, ActivityPolicy, Answer, ChannelQueue, ChannelSetting, ClientId, Command, Overflow, Points, Ruling,
     SessionSetting, TimestampFormat, Transport, TransportOptions, Verdict,
 };
-use bayeux_proto::{Advice, ByteString, Lazy, RawJson, Reconnect};
+use bayeux_proto::{Advice, ByteString, Event, Lazy, MessageId, RawJson, Reconnect};
 use serde_json::Value;
 
 use crate::client::{channel, event, pattern};
 use crate::world::Options;
 
 /// What is wrong with a line of a script.
-pub(crate) type Wrong = String;
+pub type Wrong = String;
 
-/// `30s`, `1.5s`, `200ms`, `0`.
-pub(crate) fn duration(text: &str) -> Result<Duration, Wrong> {
+/// The duration that a script writes as `30s`, `1.5s`, `200ms` or `0`.
+///
+/// # Errors
+/// Where it is written otherwise.
+pub fn duration(text: &str) -> Result<Duration, Wrong> {
     let wrong = || format!("{text} is no duration such as 30s or 200ms");
     let (number, scale) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, 0.001),
@@ -58,6 +61,8 @@ pub(crate) fn option(options: &mut Options, name: &str, value: &str) -> Result<(
         "decisionTimeout" => config.decision_timeout = duration(value)?,
         "linger" => config.linger = duration(value)?,
         "maxClientInterval" => config.max_client_interval = duration(value)?,
+        "maxChannelLength" => config.channels.length_max = number(value)?,
+        "maxChannelSegments" => config.channels.segments_max = number(value)?,
         "maxSubscriptions" => config.max_subscriptions = number(value)?,
         "ackExtension" => config.acknowledge = flag(value)?,
         "timesyncExtension" => config.timesync = flag(value)?,
@@ -171,6 +176,8 @@ pub(crate) fn session_command(words: &str, session: &ClientId) -> Result<Command
             event.lazy = lazy;
             Command::Deliver { to: session, event, from: None }
         }
+        "answer" => Command::Deliver { to: session, event: result(rest, true)?, from: None },
+        "fail" => Command::Deliver { to: session, event: result(rest, false)?, from: None },
         "disconnect" => Command::Disconnect { session },
         "remove" => Command::Remove { session },
         "hold" => Command::Hold { session },
@@ -183,6 +190,18 @@ pub(crate) fn session_command(words: &str, session: &ClientId) -> Result<Command
         }
         _ => return Err(format!("a session cannot {verb}")),
     })
+}
+
+/// `CHANNEL ID JSON`: the result of a remote call (rule R-4).
+fn result(words: &str, successful: bool) -> Result<Event, Wrong> {
+    let [channel, id, data] = words.splitn(3, ' ').collect::<Vec<_>>()[..] else {
+        return Err("answer CHANNEL ID JSON".into());
+    };
+    let data: Value = serde_json::from_str(data).map_err(|error| format!("{data}: {error}"))?;
+    let mut event = event(channel, &data);
+    event.id = Some(MessageId::Text(id.into()));
+    event.successful = Some(successful);
+    Ok(event)
 }
 
 /// `publish CHANNEL JSON`.
