@@ -83,7 +83,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
     const reply = await alice.disconnect();
     assert.equal(reply.successful, true);
     await until(() => alice.wire.connects().length === 2, 'the end of the held connect');
-    assert.equal(alice.cometd.isDisconnected(), true);
+    assert.equal(alice.disconnected, true);
     await sleep(300);
     assert.equal(alice.wire.sent('/meta/connect').length, 2, 'it asks for no more');
     assert.equal(alice.wire.sent('/meta/disconnect')[0].message.clientId, id);
@@ -95,7 +95,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
     const inbox = await alice.subscribe(channel);
     // A quotation mark takes three characters of an address, an umlaut six.
     const texts = Array.from({ length: 40 }, (_, n) => `${n} "ä" `.padEnd(30 + 7 * n, 'x'));
-    bob.cometd.batch(() => texts.forEach((text) => bob.cometd.publish(channel, text)));
+    bob.batch(() => texts.forEach((text) => bob.publishNow(channel, text)));
     assert.deepEqual(await inbox.takes(texts.length), texts, 'all of it, in order');
     const batches = new Set(bob.wire.sent(channel).map(({ entry }) => entry));
     assert.ok(batches.size > 5, `${batches.size} addresses`);

@@ -200,20 +200,21 @@ groups('time', KINDS, (kind) => {
   /** A client whose clock is ahead, as far as its extension reads and writes it. */
   const shifted = async (t, ahead, { url } = server) => {
     const alice = await connected(t, url, { ...kind, extensions: ['timesync'], ahead });
-    return { alice, extension: alice.cometd.getExtension('timesync'), ahead };
+    return { alice, ahead };
   };
   /** The estimate is right, or becomes right soon: a busy machine can spoil single exchanges. */
-  const knows = async ({ alice, extension, ahead }) => {
-    const error = () => Math.abs(extension.getTimeOffset() + ahead);
-    for (let n = 0; n < 30 && error() >= 50; n += 1) await alice.subscribe(fresh('time'));
-    assert.ok(error() < 50, `${error()} ms off`);
+  const knows = async ({ alice, ahead }) => {
+    const error = async () => Math.abs((await alice.timesync()).offset + ahead);
+    for (let n = 0; n < 30 && (await error()) >= 50; n += 1) await alice.subscribe(fresh('time'));
+    assert.ok((await error()) < 50, `${await error()} ms off`);
   };
 
   it('the client learns the time of the server', async (t) => {
-    const { alice, extension } = await shifted(t, 0);
+    const { alice } = await shifted(t, 0);
     assert.ok(alice.handshakes[0].ext.timesync, 'the server answers');
-    assert.ok(Math.abs(extension.getTimeOffset()) < 5_000, 'two clocks of one machine');
-    assert.ok(extension.getNetworkLag() >= 0);
+    const { offset, lag } = await alice.timesync();
+    assert.ok(Math.abs(offset) < 5_000, 'two clocks of one machine');
+    assert.ok(lag >= 0);
   });
 
   it('and tells its own', async (t) => {
@@ -259,12 +260,13 @@ groups('time', KINDS, (kind) => {
   it('the time that a connect is held is no lag, nor is an outage', async (t) => {
     const proxy = await proxyFor(t, exact.server);
     const client = await shifted(t, 3_600_000, proxy);
-    const { alice, extension } = client;
+    const { alice } = client;
     const held = () => alice.wire.connects().filter(({ reply }) => reply.ext.timesync.p > 900);
     await until(() => held().length >= 2, 'two held connects');
     await proxy.outage();
     await until(() => held().length >= 4, 'two more');
-    assert.ok(extension.getNetworkLag() < 500, `a lag of ${extension.getNetworkLag()} ms`);
+    const { lag } = await alice.timesync();
+    assert.ok(lag < 500, `a lag of ${lag} ms`);
     await knows(client);
     assert.equal(alice.handshakes.length, 1);
     // From its first estimate on, the client says what it believes.
@@ -277,7 +279,8 @@ groups('time', KINDS, (kind) => {
     for (const client of clients) await knows(client);
     // The time of the server as each believes it to be, at one moment.
     const now = Date.now();
-    const [one, other] = clients.map(({ extension, ahead }) => now + ahead + extension.getTimeOffset());
+    const offsets = await Promise.all(clients.map(async ({ alice }) => (await alice.timesync()).offset));
+    const [one, other] = clients.map(({ ahead }, n) => now + ahead + offsets[n]);
     assert.ok(Math.abs(one - other) < 100, `${one - other} ms apart`);
     assert.ok(Math.abs(one - now) < 100, 'and it is the time');
   });
@@ -426,16 +429,10 @@ groups('extensions across transports', VERSIONS, (version) => {
   const trusting = useServer({ args: [...LASTING, '--trust-client-session'] });
   const strict = useServer({ args: LASTING });
 
-  /** A client with both transports. After failed connects it goes on with the one that `next` names. */
-  const changing = async (t, url, next) => {
+  /** A client with both transports, which a failed connect lets go on with long-polling. */
+  const changing = async (t, url) => {
     const alice = peerFor(t, url, { ...version, extensions: ['ack'] });
-    const { cometd } = alice;
-    const decide = cometd.onTransportFailure.bind(cometd);
-    cometd.onTransportFailure = (message, info, handle) =>
-      decide(message, info, (decided) => {
-        if (message.channel === '/meta/connect') decided.transport = cometd.findTransport(next());
-        handle(decided);
-      });
+    await alice.changeTo('long-polling');
     await alice.connect();
     assert.equal(alice.transport, 'websocket');
     return alice;
@@ -443,7 +440,7 @@ groups('extensions across transports', VERSIONS, (version) => {
 
   it('acknowledged messages survive the change from WebSocket to long-polling', async (t) => {
     const proxy = await proxyFor(t, trusting.server);
-    const alice = await changing(t, proxy.url, () => 'long-polling');
+    const alice = await changing(t, proxy.url);
     const channel = fresh('change');
     const inbox = await alice.subscribe(channel);
     const stream = streamFrom(await connected(t, trusting.url, version), channel);
@@ -459,14 +456,13 @@ groups('extensions across transports', VERSIONS, (version) => {
 
   it('and changes to and fro that the server does not notice', async (t) => {
     const proxy = await proxyFor(t, trusting.server);
-    let next;
-    const alice = await changing(t, proxy.url, () => next);
+    const alice = await changing(t, proxy.url);
     const channel = fresh('fro');
     const inbox = await alice.subscribe(channel);
     const stream = streamFrom(await connected(t, trusting.url, version), channel);
     for (const name of ['long-polling', 'websocket', 'long-polling', 'websocket']) {
       await inbox.takes(inbox.messages.length + 50);
-      next = name;
+      await alice.changeTo(name);
       // A break between two connects makes none of them fail.
       for (let n = 0; n < 20 && alice.transport !== name; n += 1) {
         proxy.orphan();
@@ -483,7 +479,7 @@ groups('extensions across transports', VERSIONS, (version) => {
 
   it('without trust in client ids the change costs the session', async (t) => {
     const proxy = await proxyFor(t, strict.server);
-    const alice = await changing(t, proxy.url, () => 'long-polling');
+    const alice = await changing(t, proxy.url);
     const before = alice.id;
     await until(() => alice.wire.sent('/meta/connect').length >= 2, 'the held connect');
     proxy.refuses = /upgrade: websocket/i;

@@ -49,7 +49,7 @@ groups('transports', VERSIONS, (version) => {
 
   it('a client with WebSocket only gives up there', async (t) => {
     const alice = await refused(t, polling.url, onSocket(version));
-    await until(() => alice.cometd.isDisconnected(), 'the client to give up');
+    await until(() => alice.disconnected, 'the client to give up');
   });
 
   it('a server without long-polling refuses it', async (t) => {

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { ask, connected, fresh, Jar, KINDS, peerFor } from '../lib/client.mjs';
+import { ask, connected, fresh, jarFor, KINDS, peerFor } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until, within } from '../lib/wait.mjs';
@@ -41,7 +41,7 @@ groups('handshake', KINDS, (kind) => {
     await sleep(500);
     assert.equal(alice.wire.sent('/meta/connect').length, 2);
     assert.equal(alice.wire.received('/meta/connect').length, 1);
-    assert.equal(alice.cometd.getStatus(), 'connected');
+    assert.equal(alice.status, 'connected');
   });
 
   it('puts a client id into no reply but its own', async (t) => {
@@ -81,10 +81,10 @@ groups('handshake', KINDS, (kind) => {
     const alice = peerFor(t, server.url, kind);
     const channel = fresh('early');
     const replies = alice.collect('/meta/publish');
-    alice.cometd.handshake();
+    alice.start();
     const seen = [];
-    alice.cometd.subscribe(channel, (message) => seen.push(message.data));
-    alice.cometd.publish(channel, 'early');
+    alice.subscribeNow(channel, (message) => seen.push(message.data));
+    alice.publishNow(channel, 'early');
     await until(() => replies.messages.length === 1, 'the publish reply');
     assert.equal(replies.messages[0].successful, true);
     await until(() => seen.length === 1, 'the message');
@@ -101,7 +101,7 @@ groups('disconnect', KINDS, (kind) => {
     await until(() => alice.wire.sent('/meta/connect').length === 2, 'the held connect');
     const reply = await alice.disconnect();
     assert.equal(reply.successful, true);
-    assert.equal(alice.cometd.getStatus(), 'disconnected');
+    assert.equal(alice.status, 'disconnected');
 
     const connect = { channel: '/meta/connect', connectionType: kind.transport };
     const refused = await ask(t, alice, kind.transport, server.url, id, connect);
@@ -156,9 +156,9 @@ groups('long-polling and cookies', KINDS.filter((kind) => kind.transport === 'lo
   const trusting = useServer({ args: ['--timeout', '20s', '--trust-client-session'] });
 
   it('a client that drops its cookie is told to handshake again', async (t) => {
-    const alice = peerFor(t, server.url, { ...kind, jar: new Jar({ keep: false }) });
+    const alice = peerFor(t, server.url, { ...kind, jar: jarFor(kind, { keep: false }) });
     const connects = alice.collect('/meta/connect');
-    alice.cometd.handshake();
+    alice.start();
     await until(() => connects.messages.length > 0, 'a connect reply');
     assert.equal(connects.messages[0].successful, false);
     assert.match(connects.messages[0].error, /^402:/);
@@ -166,7 +166,7 @@ groups('long-polling and cookies', KINDS.filter((kind) => kind.transport === 'lo
   });
 
   it('unless the server trusts client ids', async (t) => {
-    const alice = await connected(t, trusting.url, { ...kind, jar: new Jar({ keep: false }) });
+    const alice = await connected(t, trusting.url, { ...kind, jar: jarFor(kind, { keep: false }) });
     const channel = fresh('trusted');
     const inbox = await alice.subscribe(channel);
     await alice.publish(channel, 1);
@@ -175,7 +175,7 @@ groups('long-polling and cookies', KINDS.filter((kind) => kind.transport === 'lo
   });
 
   it('of two tabs of one browser the second polls, and both receive', async (t) => {
-    const jar = new Jar();
+    const jar = jarFor(kind);
     const alice = await connected(t, server.url, { ...kind, jar });
     await until(() => alice.wire.sent('/meta/connect').length === 2, 'the first tab to be held');
     await sleep(300);

@@ -10,10 +10,11 @@ const upTo = (count) => Array.from({ length: count }, (_, n) => n);
 
 /** Publishes 0, 1, 2, ... partly one by one, partly in batches of 50. */
 function publishNumbers(peer, channel, count, wrap = (n) => n) {
-  for (const n of upTo(count)) {
-    if (n % 100 === 50) peer.cometd.startBatch();
-    peer.cometd.publish(channel, wrap(n));
-    if (n % 100 === 99) peer.cometd.endBatch();
+  const publish = (n) => peer.publishNow(channel, wrap(n));
+  for (let hundred = 0; hundred < count; hundred += 100) {
+    const numbers = upTo(100).map((n) => hundred + n);
+    numbers.slice(0, 50).forEach(publish);
+    peer.batch(() => numbers.slice(50).forEach(publish));
   }
 }
 

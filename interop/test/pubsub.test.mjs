@@ -144,7 +144,7 @@ groups('publish and subscribe', KINDS, (kind) => {
     const channel = fresh('own');
     const order = [];
     await alice.subscribe(channel);
-    alice.cometd.addListener(channel, () => order.push('message'));
+    alice.listen(channel, () => order.push('message'));
     const reply = await alice.publish(channel, 'mine').then((message) => {
       order.push('reply');
       return message;
@@ -160,17 +160,18 @@ groups('publish and subscribe', KINDS, (kind) => {
     const alice = await connected(t, server.url, kind);
     const channel = fresh('batch');
     const seen = [];
-    const replies = [];
-    alice.cometd.batch(() => {
-      alice.cometd.subscribe(channel, (message) => seen.push(message.data), (r) => replies.push(r));
-      for (const n of [1, 2, 3]) alice.cometd.publish(channel, n, (reply) => replies.push(reply));
-    });
-    await until(() => replies.length === 4, 'four replies');
+    const results = alice.batch(() => [
+      alice.subscribe(channel, (message) => seen.push(message.data)),
+      ...[1, 2, 3].map((n) => alice.publish(channel, n)),
+    ]);
+    const [{ reply }, ...others] = await Promise.all(results);
     await until(() => seen.length === 3, 'three messages');
-    assert.ok(replies.every((reply) => reply.successful));
+    const replies = [reply, ...others];
+    assert.ok(replies.every(({ successful }) => successful));
     assert.deepEqual(seen, [1, 2, 3]);
-    const ids = replies.map((reply) => reply.id);
-    assert.deepEqual(ids, [...ids].sort((a, b) => a - b));
+    const ids = replies.map(({ id }) => id);
+    const inOrder = alice.wire.received().map(({ message }) => message.id);
+    assert.deepEqual(inOrder.filter((id) => ids.includes(id)), ids);
     const [{ entry }] = alice.wire.sent('/meta/subscribe');
     assert.deepEqual(entry.messages.map((message) => message.id), ids);
     const answers = new Set(ids.map((id) => alice.wire.replyTo(id)));
@@ -182,7 +183,7 @@ groups('publish and subscribe', KINDS, (kind) => {
     const channel = fresh('big');
     const inbox = await alice.subscribe(channel);
     const numbers = Array.from({ length: 200 }, (_, n) => n);
-    bob.cometd.batch(() => numbers.forEach((n) => bob.cometd.publish(channel, n)));
+    bob.batch(() => numbers.forEach((n) => bob.publishNow(channel, n)));
     assert.deepEqual(await inbox.takes(200), numbers);
   });
 

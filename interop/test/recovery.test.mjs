@@ -17,10 +17,10 @@ groups('recovery', KINDS, (kind) => {
     const channel = fresh('recovered');
     const subscriptions = alice.collect('/meta/subscribe');
     const data = [];
-    const subscribe = () => alice.cometd.subscribe(channel, (message) => data.push(message.data));
+    const subscribe = () => alice.subscribeNow(channel, (message) => data.push(message.data));
     subscribe();
     await until(() => subscriptions.messages.length === 1, 'the subscription');
-    alice.cometd.addListener('/meta/handshake', (reply) => {
+    alice.listen('/meta/handshake', (reply) => {
       if (reply.successful) subscribe();
     });
     await until(() => alice.wire.sent('/meta/connect').length >= 2, 'the held connect');
@@ -94,7 +94,7 @@ groups('recovery', KINDS, (kind) => {
       proxy.down = true;
       await server[end]();
       await sleep(500);
-      assert.equal(alice.cometd.isDisconnected(), false, 'the client has not given up');
+      assert.equal(alice.disconnected, false, 'the client has not given up');
       const successor = await serverFor(t, { args: ['--timeout', '20s'] });
       proxy.target = successor;
       proxy.down = false;

@@ -48,9 +48,7 @@ groups('services', KINDS, (kind) => {
 
   it('remote calls in one batch are told apart', async (t) => {
     const alice = await alone(t);
-    alice.cometd.startBatch();
-    const calls = ['echo', 'slow', 'echo'].map((target, n) => alice.call(target, n));
-    alice.cometd.endBatch();
+    const calls = alice.batch(() => ['echo', 'slow', 'echo'].map((target, n) => alice.call(target, n)));
     assert.deepEqual((await Promise.all(calls)).map((result) => result.data), [0, 1, 2]);
   });
 
@@ -84,11 +82,11 @@ groups('services', KINDS, (kind) => {
     await sleep(200);
     const { id } = alice;
     const goodbyes = alice.collect('/meta/disconnect');
-    alice.cometd.publish('/service/kick', {});
+    alice.publishNow('/service/kick', {});
     await until(() => goodbyes.messages.length > 0, 'the disconnect of the server');
     assert.equal(goodbyes.messages[0].successful, true);
     assert.equal(goodbyes.messages[0].id, undefined);
-    assert.ok(alice.cometd.isDisconnected());
+    assert.ok(alice.disconnected);
 
     const connect = { channel: '/meta/connect', connectionType: kind.transport };
     const refused = await ask(t, alice, kind.transport, server.url, id, connect);
