@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
 import { atEnd, CLIENT } from './cleanup.mjs';
 import { NodePeer } from './cometd.mjs';
+import { DRIVEN } from './driven.mjs';
 import { post, socket } from './raw.mjs';
 import { sleep, until } from './wait.mjs';
 
@@ -14,15 +15,19 @@ const TRANSPORTS = ['websocket', 'long-polling'];
 const labelOf = (client) => `cometd ${require(`${client}/package.json`).version}`;
 
 /** Ways to run the library: a name for `INTEROP_CLIENTS`, the class, and what its constructor is told. */
-const CLIENTS = ['cometd7', 'cometd8', 'cometd9'].map((client) => ({
-  name: client,
-  peer: NodePeer,
-  client,
-  label: labelOf(client),
-}));
+const CLIENTS = [
+  ...['cometd7', 'cometd8', 'cometd9'].map((client) => ({
+    name: client,
+    peer: NodePeer,
+    client,
+    label: labelOf(client),
+  })),
+  ...DRIVEN,
+];
 
+const missing = (process.env.INTEROP_WITHOUT ?? '').split(' ');
 const chosen = CLIENTS.filter(({ name }) =>
-  (process.env.INTEROP_CLIENTS || name).split(',').includes(name),
+  (process.env.INTEROP_CLIENTS || name).split(',').includes(name) && !missing.includes(name),
 );
 
 /** Every way to run the library, for tests that choose transports themselves. */
@@ -32,10 +37,19 @@ export const VERSIONS = chosen;
 export const KINDS = chosen.flatMap((version) =>
   TRANSPORTS.map((transport) => ({
     ...version,
+    ...version.over?.[transport],
     transport,
     label: `${version.label} over ${transport}`,
   })),
 );
+
+/** For `filter`: kinds that have what a test needs. */
+export const having = (...needs) => ({ without = {} }) => needs.every((need) => !(need in without));
+
+/** Options of a test that is skipped, with the reason, for a kind that has not got what it needs. */
+export const needs = ({ without = {} }, ...needed) => ({
+  skip: needed.map((need) => without[need]).find((reason) => reason !== undefined),
+});
 
 let counter = 0;
 /** A channel that no other test uses. */

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, holding, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
+import { connected, fresh, having, holding, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
@@ -10,7 +10,7 @@ import { sleep, until } from '../lib/wait.mjs';
 
 const TRANSPORT = 'callback-polling';
 
-groups(TRANSPORT, VERSIONS, (version) => {
+groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
   const server = useServer({ args: ['--callback-polling', '--timeout', '20s', '--max-interval', '30s'] });
   const short = useServer({ args: ['--callback-polling', '--timeout', '1s'] });
   const services = useServer({ program: 'interop', args: ['--callback-polling'] });

@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
+import { connected, fresh, having, KINDS, needs, peerFor, VERSIONS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
@@ -42,7 +42,7 @@ async function arrivedWhole(inbox, stream) {
   assert.deepEqual(inbox.data, numbers);
 }
 
-groups('acknowledged messages', KINDS, (kind) => {
+groups('acknowledged messages', KINDS.filter(having('ack')), (kind) => {
   const server = useServer({ args: LASTING });
   const acknowledging = (t, url) => connected(t, url, { ...kind, extensions: ['ack'] });
 
@@ -133,7 +133,7 @@ groups('acknowledged messages', KINDS, (kind) => {
   });
 });
 
-groups('binary data', KINDS, (kind) => {
+groups('binary data', KINDS.filter(having('binary')), (kind) => {
   const server = useServer({ args: LASTING });
   const binary = (t, url, ...more) => connected(t, url, { ...kind, extensions: ['binary', ...more] });
   const bytesOf = (length) => Uint8Array.from({ length }, (_, n) => (n * 151) % 256);
@@ -192,7 +192,7 @@ groups('binary data', KINDS, (kind) => {
   });
 });
 
-groups('time', KINDS, (kind) => {
+groups('time', KINDS.filter(having('timesync')), (kind) => {
   const server = useServer({ args: LASTING });
   const exact = useServer({ args: ['--timeout', '1s', '--max-interval', '30s', '--timesync-accuracy', '0s'] });
   const unstamped = useServer({ args: ['--no-timestamp-extension'] });
@@ -232,7 +232,7 @@ groups('time', KINDS, (kind) => {
     }
   });
 
-  it('which subscribers see where the server does not tell the time', async (t) => {
+  it('which subscribers see where the server does not tell the time', needs(kind, 'clock'), async (t) => {
     const proxy = await proxyFor(t, unstamped.server);
     const extensions = ['timestamp'];
     const alice = await connected(t, proxy.url, { ...kind, extensions, ahead: 3_600_000 });
@@ -251,13 +251,13 @@ groups('time', KINDS, (kind) => {
     for (const { message } of bob.wire.received()) assert.equal(message.timestamp, sent[message.data - 1]);
   });
 
-  it('even if its own clock is far off', async (t) => {
+  it('even if its own clock is far off', needs(kind, 'clock'), async (t) => {
     const client = await shifted(t, -90_000);
     for (const name of ['a', 'b', 'c']) await client.alice.subscribe(fresh(name));
     await knows(client);
   });
 
-  it('the time that a connect is held is no lag, nor is an outage', async (t) => {
+  it('the time that a connect is held is no lag, nor is an outage', needs(kind, 'clock'), async (t) => {
     const proxy = await proxyFor(t, exact.server);
     const client = await shifted(t, 3_600_000, proxy);
     const { alice } = client;
@@ -274,7 +274,7 @@ groups('time', KINDS, (kind) => {
     assert.ok(Math.abs(message.ext.timesync.o + 3_600_000) < 500, `${message.ext.timesync.o}`);
   });
 
-  it('two clients with different clocks agree on a moment', async (t) => {
+  it('two clients with different clocks agree on a moment', needs(kind, 'clock'), async (t) => {
     const clients = await Promise.all([-90_000, 45_000].map((ahead) => shifted(t, ahead)));
     for (const client of clients) await knows(client);
     // The time of the server as each believes it to be, at one moment.
@@ -286,7 +286,7 @@ groups('time', KINDS, (kind) => {
   });
 });
 
-groups('reload', KINDS, (kind) => {
+groups('reload', KINDS.filter(having('reload')), (kind) => {
   const server = useServer({ args: LASTING });
   const hasty = useServer({ args: ['--timeout', '1s', '--max-interval', '500ms'] });
 
@@ -424,7 +424,7 @@ groups('reload', KINDS, (kind) => {
   });
 });
 
-groups('extensions across transports', VERSIONS, (version) => {
+groups('extensions across transports', VERSIONS.filter(having('changes')), (version) => {
   // A session from WebSocket has no browser cookie, which HTTP requests otherwise need (rule L-42).
   const trusting = useServer({ args: [...LASTING, '--trust-client-session'] });
   const strict = useServer({ args: LASTING });

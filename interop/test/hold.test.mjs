@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, holding, KINDS } from '../lib/client.mjs';
+import { connected, fresh, holding, KINDS, needs } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until } from '../lib/wait.mjs';
@@ -66,7 +66,7 @@ groups('held connects', KINDS, (kind) => {
     if (!socketed) assert.equal(second.entry, entry);
   });
 
-  it('clients keep the interval that the server asks for', async (t) => {
+  it('clients keep the interval that the server asks for', needs(kind, 'intervals'), async (t) => {
     const alice = await connected(t, pausing.url, kind);
     assert.equal(alice.handshakes[0].advice.interval, 700);
     await until(() => alice.wire.sent('/meta/connect').length >= 4, 'four connects');

@@ -1,0 +1,214 @@
+// Clients in other languages: programs in `clients` that do what lines of JSON tell them to.
+//
+// A line to a program is `{"client", "number", "name", "argument"}`: a command of `commands.mjs`, or `open`, which
+// is the first for each client, or `close`, the last. Lines from it have the `client` and say `what` there is:
+//
+// - `done`, with the `number` of a command and its `result`, or `failed` with the `reason`;
+// - `heard`, with the number of a listener (`to`) and a `message`;
+// - `state`, whenever it has changed: `id`, `status` and `transport`.
+//
+// Bytes are `{"$bytes": base64}`. One program runs all such clients of a test file.
+
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { createInterface } from 'node:readline';
+import { fileURLToPath } from 'node:url';
+import { Peer } from './peer.mjs';
+import { Tap } from './tap.mjs';
+
+const LEVEL = process.env.INTEROP_DEBUG === '1' ? 'debug' : 'error';
+const clients = new URL('../clients/', import.meta.url);
+
+const toText = (key, value) =>
+  value instanceof Uint8Array ? { $bytes: Buffer.from(value).toString('base64') } : value;
+const toBytes = (key, value) =>
+  typeof value?.$bytes === 'string' ? new Uint8Array(Buffer.from(value.$bytes, 'base64')) : value;
+
+/** A program that runs clients, started with the first of them. It ends with its input, which ends with us. */
+class Program {
+  #command;
+  #directory;
+  #child;
+  #last = 0;
+  #clients = new Map();
+
+  constructor(directory, ...command) {
+    this.#directory = fileURLToPath(new URL(directory, clients));
+    this.#command = command;
+  }
+
+  /** Calls `hear` with each line for a new client, and returns what sends lines from it. */
+  add(hear) {
+    if (!this.#child) this.#start();
+    this.#last += 1;
+    const client = this.#last;
+    this.#clients.set(client, hear);
+    return (command) => this.#child.stdin.write(`${JSON.stringify({ client, ...command }, toText)}\n`);
+  }
+
+  #start() {
+    const [path, ...args] = this.#command;
+    this.#child = spawn(path, [...args, LEVEL], {
+      cwd: this.#directory,
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
+    const { stdin, stdout } = this.#child;
+    createInterface(stdout).on('line', (line) => {
+      const { client, ...event } = JSON.parse(line, toBytes);
+      this.#clients.get(client)(event);
+    });
+    // Nobody waits for the program itself; those who wait for a client have a limit.
+    for (const handle of [this.#child, stdin, stdout]) handle.unref();
+    this.#child.on('error', (error) => this.#end(error.message));
+    this.#child.on('exit', (code, signal) => this.#end(`it ended (${signal ?? code})`));
+  }
+
+  #end(reason) {
+    for (const hear of this.#clients.values()) hear({ what: 'ended', reason: `${this.#command[0]}: ${reason}` });
+    this.#child = undefined;
+  }
+}
+
+/** A client in another process. What it sends and receives passes a tap. */
+class DrivenPeer extends Peer {
+  #tap;
+  #write;
+  #ready;
+  /** By number, for good: a library may answer a handshake again whenever it repeats it. */
+  #answers = new Map();
+  #state = {};
+
+  constructor(url, { transport, extensions = [], config = {} }) {
+    super();
+    const { program, transports, host, config: defaults } = this.constructor;
+    this.#tap = new Tap(url, this.wire, host);
+    this.#write = program.add((event) => this.#hear(event));
+    this.#ready = this.#tap.listen();
+    this.#send('open', () => ({
+      url: this.#tap.url,
+      transports: transport ? [transport] : transports,
+      extensions,
+      config: { ...defaults, ...config },
+    })).catch((error) => this.#hear({ what: 'ended', reason: error.message }));
+    this.watch();
+  }
+
+  command(name, argument) {
+    return this.#send(name, () => argument);
+  }
+
+  async #send(name, argument) {
+    await this.#ready;
+    const number = this.#answers.size + 1;
+    return new Promise((resolve, reject) => {
+      this.#answers.set(number, { resolve, reject });
+      this.#write({ number, name, argument: argument() });
+    });
+  }
+
+  #hear({ what, number, result, reason, to, message, state }) {
+    if (what === 'state') this.#state = state;
+    else if (what === 'heard') this.heard(to, message);
+    else if (what === 'done') this.#answers.get(number).resolve(result);
+    else if (what === 'failed') this.#answers.get(number).reject(new Error(reason));
+    else for (const { reject } of this.#answers.values()) reject(new Error(reason));
+  }
+
+  get id() {
+    return this.#state.id;
+  }
+
+  get status() {
+    return this.#state.status;
+  }
+
+  get transport() {
+    return this.#state.transport;
+  }
+
+  get jar() {
+    return this.#tap.jar;
+  }
+
+  async close() {
+    await Promise.race([
+      this.command('close'),
+      new Promise((resolve) => setTimeout(resolve, 3_000).unref()),
+    ]);
+    this.#tap.close();
+  }
+}
+
+class JavaPeer extends DrivenPeer {
+  static program = new Program('java', 'java', '-cp', 'target/classes:target/lib/*', 'Main');
+  static transports = ['websocket', 'long-polling'];
+  static config = {
+    backoffIncrement: 200,
+    maxSendBayeuxMessageSize: 8 * 1024 * 1024,
+    maxMessageSize: 8 * 1024 * 1024,
+  };
+}
+
+class PythonPeer extends DrivenPeer {
+  static program = new Program('python', 'venv/bin/python', 'driver.py');
+  static transports = ['websocket', 'long-polling'];
+  // The library keeps no cookies of hosts that are numbers.
+  static host = 'localhost';
+}
+
+const versionIn = (file, pattern) => pattern.exec(readFileSync(new URL(file, clients), 'utf8'))[1];
+
+const java = {
+  'callback-polling': 'it has no such transport',
+  reload: 'it is no page',
+  jar: 'it keeps its cookies to itself',
+  clock: 'its clock is that of the machine',
+  changes: 'it changes the transport with a new handshake only',
+  'call timeouts': 'its remote calls wait for ever',
+};
+
+const python = {
+  ...java,
+  ack: 'it has no extensions of its own',
+  binary: 'it has no extensions of its own',
+  timesync: 'it has no extensions of its own',
+  batches: 'it has no batches',
+  calls: 'it has no remote calls',
+  'call timeouts': 'it has no remote calls',
+  fields: 'it publishes data and nothing else',
+  goodbyes: 'it does not understand that the server disconnects it',
+  intervals: 'it takes milliseconds for seconds',
+  'second lives': 'it cannot be opened again',
+  'fall-back': 'it handshakes over long-polling in any case',
+};
+
+const IN_PARALLEL = { order: 'it publishes over several connections at a time' };
+
+/**
+ * The clients in other languages, as `client.mjs` lists them: what each is `without`, with the reason; whether it
+ * subscribes by itself after a new handshake; and whether it is `patient`: a connect after a handshake or a failure
+ * is then one as any other.
+ */
+export const DRIVEN = [
+  {
+    name: 'java',
+    peer: JavaPeer,
+    label: `cometd-java ${versionIn('java/pom.xml', /<cometd\.version>(.*)</)}`,
+    without: java,
+    over: { 'long-polling': { without: { ...java, ...IN_PARALLEL } } },
+  },
+  {
+    name: 'python',
+    peer: PythonPeer,
+    label: `aiocometd-ng ${versionIn('python/requirements.txt', /aiocometd-ng==(.*)/)}`,
+    without: python,
+    over: {
+      websocket: { without: { ...python, limits: 'it sends again what was refused, and waits' } },
+      'long-polling': {
+        without: { ...python, ...IN_PARALLEL, 'last connects': 'it gives up its connect when it disconnects' },
+      },
+    },
+    resubscribes: true,
+    patient: true,
+  },
+];
