@@ -2,6 +2,8 @@
 
 import assert from 'node:assert/strict';
 import { createRequire } from 'node:module';
+import { CHROMIUM } from './browser/executable.mjs';
+import { ChromiumPeer } from './browser/peer.mjs';
 import { atEnd, CLIENT } from './cleanup.mjs';
 import { NodePeer } from './cometd.mjs';
 import { DRIVEN } from './driven.mjs';
@@ -21,8 +23,18 @@ const CLIENTS = [
     peer: NodePeer,
     client,
     label: labelOf(client),
+    over: { 'long-polling': { without: { 'wide text': 'its adapter decodes HTTP chunks one by one' } } },
   })),
   ...DRIVEN,
+  // Both versions do the same for pages of other origins.
+  ...CHROMIUM.flatMap((chromium) => [
+    { name: 'chromium8', client: 'cometd8', chromium, origins: ['same'] },
+    { name: 'chromium9', client: 'cometd9', chromium, origins: ['same', 'cross'] },
+  ]).map((version) => ({
+    ...version,
+    peer: ChromiumPeer,
+    label: `${labelOf(version.client)} in Chromium ${version.chromium}`,
+  })),
 ];
 
 const missing = (process.env.INTEROP_WITHOUT ?? '').split(' ');
@@ -33,14 +45,20 @@ const chosen = CLIENTS.filter(({ name }) =>
 /** Every way to run the library, for tests that choose transports themselves. */
 export const VERSIONS = chosen;
 
-/** Every such way over every transport: what most tests run through. */
+/** Those in a browser. */
+export const BROWSERS = chosen.filter(({ peer }) => peer === ChromiumPeer);
+
+/** Every such way over every transport: what most tests run through. In a browser, from several origins. */
 export const KINDS = chosen.flatMap((version) =>
-  TRANSPORTS.map((transport) => ({
-    ...version,
-    ...version.over?.[transport],
-    transport,
-    label: `${version.label} over ${transport}`,
-  })),
+  TRANSPORTS.flatMap((transport) =>
+    (version.origins ?? ['same']).map((origin) => ({
+      ...version,
+      ...version.over?.[transport],
+      transport,
+      origin,
+      label: `${version.label} over ${transport}${origin === 'cross' ? ', cross origin' : ''}`,
+    })),
+  ),
 );
 
 /** For `filter`: kinds that have what a test needs. */

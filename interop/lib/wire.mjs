@@ -11,7 +11,9 @@ export class Wire {
    */
   note(entry, json = entry.text) {
     let messages = [];
-    if (entry.sent || entry.status === undefined || entry.status === 200) {
+    // To a browser, a response that breaks off in its headers is an empty one.
+    const broken = entry.status === 200 && json === '';
+    if (entry.sent || entry.status === undefined || (entry.status === 200 && !broken)) {
       messages = JSON.parse(json);
     }
     this.entries.push({ at: Date.now(), ...entry, messages });

@@ -138,7 +138,7 @@ groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
   });
 
   it('clients of all transports talk to each other', async (t) => {
-    const kinds = KINDS.filter(({ client }) => client === version.client);
+    const kinds = KINDS.filter(({ name }) => name === version.name);
     const peers = await Promise.all([kind, ...kinds].map((other) => connected(t, server.url, other)));
     const channel = fresh('mixed');
     const inboxes = await Promise.all(peers.map((peer) => peer.subscribe(channel)));
@@ -146,7 +146,7 @@ groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
       assert.equal((await peer.publish(channel, n)).successful, true);
       for (const inbox of inboxes) await inbox.takes(n + 1);
     }
-    for (const inbox of inboxes) assert.deepEqual(inbox.data, [0, 1, 2]);
+    for (const inbox of inboxes) assert.deepEqual(inbox.data, [...peers.keys()]);
   });
 
   it('services are called', async (t) => {
@@ -157,11 +157,14 @@ groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
   });
 
   it('a cut connection does not cost the session, nor a message with acknowledgements', async (t) => {
-    const proxy = await proxyFor(t, server.server);
-    const alice = await connected(t, proxy.url, { ...kind, extensions: ['ack'] });
+    const proxy = await proxyFor(t, short.server);
+    // A browser takes a script that breaks off in its headers for an empty one: that nothing comes, the client
+    // notices only after this time beyond the timeout.
+    const config = { maxNetworkDelay: 2_000 };
+    const alice = await connected(t, proxy.url, { ...kind, extensions: ['ack'], config });
     const channel = fresh('cut');
     const inbox = await alice.subscribe(channel);
-    const bob = await connected(t, server.url, kind);
+    const bob = await connected(t, short.url, kind);
     const numbers = [];
     const strikes = [() => proxy.outage(), () => proxy.cutAfter(0), () => proxy.cutAfter(500), () => proxy.orphan()];
     for (const strike of strikes) {

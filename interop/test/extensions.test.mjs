@@ -194,7 +194,7 @@ groups('binary data', KINDS.filter(having('binary')), (kind) => {
 
 groups('time', KINDS.filter(having('timesync')), (kind) => {
   const server = useServer({ args: LASTING });
-  const exact = useServer({ args: ['--timeout', '1s', '--max-interval', '30s', '--timesync-accuracy', '0s'] });
+  const exact = useServer({ args: ['--timeout', '2s', '--max-interval', '30s', '--timesync-accuracy', '0s'] });
   const unstamped = useServer({ args: ['--no-timestamp-extension'] });
 
   /** A client whose clock is ahead, as far as its extension reads and writes it. */
@@ -261,12 +261,12 @@ groups('time', KINDS.filter(having('timesync')), (kind) => {
     const proxy = await proxyFor(t, exact.server);
     const client = await shifted(t, 3_600_000, proxy);
     const { alice } = client;
-    const held = () => alice.wire.connects().filter(({ reply }) => reply.ext.timesync.p > 900);
+    const held = () => alice.wire.connects().filter(({ reply }) => reply.ext.timesync.p > 1_900);
     await until(() => held().length >= 2, 'two held connects');
     await proxy.outage();
     await until(() => held().length >= 4, 'two more');
     const { lag } = await alice.timesync();
-    assert.ok(lag < 500, `a lag of ${lag} ms`);
+    assert.ok(lag < 900, `a lag of ${lag} ms`);
     await knows(client);
     assert.equal(alice.handshakes.length, 1);
     // From its first estimate on, the client says what it believes.

@@ -100,7 +100,7 @@ groups('payload', KINDS, (kind) => {
     assert.ok(received === data);
   });
 
-  it('64 KiB of text that is not ASCII', { skip: !socketed && 'the Node adapter decodes HTTP chunks one by one' }, async (t) => {
+  it('64 KiB of text that is not ASCII', needs(kind, 'wide text'), async (t) => {
     const [alice, bob] = await pair(t, roomy);
     const channel = fresh('wide');
     const inbox = await alice.subscribe(channel);
