@@ -6,7 +6,7 @@ import { CHROMIUM } from './browser/executable.mjs';
 import { ChromiumPeer } from './browser/peer.mjs';
 import { atEnd, CLIENT } from './cleanup.mjs';
 import { NodePeer } from './cometd.mjs';
-import { DRIVEN } from './driven.mjs';
+import { ELSEWHERE } from './elsewhere.mjs';
 import { post, socket } from './raw.mjs';
 import { sleep, until } from './wait.mjs';
 
@@ -16,16 +16,21 @@ const TRANSPORTS = ['websocket', 'long-polling'];
 
 const labelOf = (client) => `cometd ${require(`${client}/package.json`).version}`;
 
-/** Ways to run the library: a name for `INTEROP_CLIENTS`, the class, and what its constructor is told. */
+/**
+ * The clients: a `name` for `INTEROP_CLIENTS`; the `label` with the version; the class of its `peer`s, and what else
+ * their constructor is told; what it is `without`, and over which transport, with the reason; whether it
+ * `resubscribes` by itself after a new handshake; and whether it is `patient`: its connect after a handshake or a
+ * failure is then one as any other.
+ */
 const CLIENTS = [
   ...['cometd7', 'cometd8', 'cometd9'].map((client) => ({
     name: client,
     peer: NodePeer,
     client,
     label: labelOf(client),
-    over: { 'long-polling': { without: { 'wide text': 'its adapter decodes HTTP chunks one by one' } } },
+    withoutOver: { 'long-polling': { 'wide text': 'its adapter decodes HTTP chunks one by one' } },
   })),
-  ...DRIVEN,
+  ...ELSEWHERE,
   // Both versions do the same for pages of other origins.
   ...CHROMIUM.flatMap((chromium) => [
     { name: 'chromium8', client: 'cometd8', chromium, origins: ['same'] },
@@ -42,18 +47,18 @@ const chosen = CLIENTS.filter(({ name }) =>
   (process.env.INTEROP_CLIENTS || name).split(',').includes(name) && !missing.includes(name),
 );
 
-/** Every way to run the library, for tests that choose transports themselves. */
+/** Every client, for tests that choose transports themselves. */
 export const VERSIONS = chosen;
 
 /** Those in a browser. */
 export const BROWSERS = chosen.filter(({ peer }) => peer === ChromiumPeer);
 
-/** Every such way over every transport: what most tests run through. In a browser, from several origins. */
+/** Every client over every transport: what most tests run through. In a browser, from several origins. */
 export const KINDS = chosen.flatMap((version) =>
   TRANSPORTS.flatMap((transport) =>
     (version.origins ?? ['same']).map((origin) => ({
       ...version,
-      ...version.over?.[transport],
+      without: { ...version.without, ...version.withoutOver?.[transport] },
       transport,
       origin,
       label: `${version.label} over ${transport}${origin === 'cross' ? ', cross origin' : ''}`,

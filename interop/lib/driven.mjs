@@ -1,4 +1,4 @@
-// Clients in other languages: programs in `clients` that do what lines of JSON tell them to.
+// Clients in processes of their own: programs in `clients` that do what lines of JSON tell them to.
 //
 // A line to a program is `{"client", "number", "name", "argument"}`: a command of `commands.mjs`, or `open`, which
 // is the first for each client, or `close`, the last. Lines from it have the `client` and say `what` there is:
@@ -10,7 +10,6 @@
 // Bytes are `{"$bytes": base64}`. One program runs all such clients of a test file.
 
 import { spawn } from 'node:child_process';
-import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Peer } from './peer.mjs';
@@ -25,7 +24,7 @@ const toBytes = (key, value) =>
   typeof value?.$bytes === 'string' ? new Uint8Array(Buffer.from(value.$bytes, 'base64')) : value;
 
 /** A program that runs clients, started with the first of them. It ends with its input, which ends with us. */
-class Program {
+export class Program {
   #command;
   #directory;
   #child;
@@ -69,8 +68,13 @@ class Program {
   }
 }
 
-/** A client in another process. What it sends and receives passes a tap. */
-class DrivenPeer extends Peer {
+/**
+ * A client in another process. What it sends and receives passes a tap.
+ *
+ * A class of such clients has as static members the `program`; the `transports` it has; the `config` that each
+ * client gets, unless a test says otherwise; and the `host` that they are to know this machine by.
+ */
+export class DrivenPeer extends Peer {
   #tap;
   #write;
   #ready;
@@ -138,77 +142,3 @@ class DrivenPeer extends Peer {
     this.#tap.close();
   }
 }
-
-class JavaPeer extends DrivenPeer {
-  static program = new Program('java', 'java', '-cp', 'target/classes:target/lib/*', 'Main');
-  static transports = ['websocket', 'long-polling'];
-  static config = {
-    backoffIncrement: 200,
-    maxSendBayeuxMessageSize: 8 * 1024 * 1024,
-    maxMessageSize: 8 * 1024 * 1024,
-  };
-}
-
-class PythonPeer extends DrivenPeer {
-  static program = new Program('python', 'venv/bin/python', 'driver.py');
-  static transports = ['websocket', 'long-polling'];
-  // The library keeps no cookies of hosts that are numbers.
-  static host = 'localhost';
-}
-
-const versionIn = (file, pattern) => pattern.exec(readFileSync(new URL(file, clients), 'utf8'))[1];
-
-const java = {
-  'callback-polling': 'it has no such transport',
-  reload: 'it is no page',
-  jar: 'it keeps its cookies to itself',
-  clock: 'its clock is that of the machine',
-  changes: 'it changes the transport with a new handshake only',
-  'call timeouts': 'its remote calls wait for ever',
-};
-
-const python = {
-  ...java,
-  ack: 'it has no extensions of its own',
-  binary: 'it has no extensions of its own',
-  timesync: 'it has no extensions of its own',
-  batches: 'it has no batches',
-  calls: 'it has no remote calls',
-  'call timeouts': 'it has no remote calls',
-  fields: 'it publishes data and nothing else',
-  goodbyes: 'it does not understand that the server disconnects it',
-  intervals: 'it takes milliseconds for seconds',
-  'second lives': 'it cannot be opened again',
-  'fall-back': 'it handshakes over long-polling in any case',
-};
-
-const IN_PARALLEL = { order: 'it publishes over several connections at a time' };
-
-/**
- * The clients in other languages, as `client.mjs` lists them: what each is `without`, with the reason; whether it
- * subscribes by itself after a new handshake; and whether it is `patient`: a connect after a handshake or a failure
- * is then one as any other.
- */
-export const DRIVEN = [
-  {
-    name: 'java',
-    peer: JavaPeer,
-    label: `cometd-java ${versionIn('java/pom.xml', /<cometd\.version>(.*)</)}`,
-    without: java,
-    over: { 'long-polling': { without: { ...java, ...IN_PARALLEL } } },
-  },
-  {
-    name: 'python',
-    peer: PythonPeer,
-    label: `aiocometd-ng ${versionIn('python/requirements.txt', /aiocometd-ng==(.*)/)}`,
-    without: python,
-    over: {
-      websocket: { without: { ...python, limits: 'it sends again what was refused, and waits' } },
-      'long-polling': {
-        without: { ...python, ...IN_PARALLEL, 'last connects': 'it gives up its connect when it disconnects' },
-      },
-    },
-    resubscribes: true,
-    patient: true,
-  },
-];
