@@ -7,13 +7,17 @@
 // - `heard`, with the number of a listener (`to`) and a `message`;
 // - `state`, whenever it has changed: `id`, `status` and `transport`.
 //
-// Bytes are `{"$bytes": base64}`. One program runs all such clients of a test file.
+// Before all of them comes a line that says `{"what": "ready"}`. Bytes are `{"$bytes": base64}`. One program runs all such clients of a test file.
 
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { Peer } from './peer.mjs';
 import { Tap } from './tap.mjs';
+import { within } from './wait.mjs';
+
+/** Milliseconds that a program may take until it is ready. */
+const START = 60_000;
 
 const LEVEL = process.env.INTEROP_DEBUG === '1' ? 'debug' : 'error';
 const clients = new URL('../clients/', import.meta.url);
@@ -28,6 +32,7 @@ export class Program {
   #command;
   #directory;
   #child;
+  #ready;
   #last = 0;
   #clients = new Map();
 
@@ -36,16 +41,25 @@ export class Program {
     this.#command = command;
   }
 
+  /** Starts it, if it does not run yet. */
+  start() {
+    this.#ready ??= within(
+      new Promise((resolve, reject) => this.#start(resolve, reject)),
+      `${this.#command[0]} to be ready`,
+      START,
+    );
+    return this.#ready;
+  }
+
   /** Calls `hear` with each line for a new client, and returns what sends lines from it. */
   add(hear) {
-    if (!this.#child) this.#start();
     this.#last += 1;
     const client = this.#last;
     this.#clients.set(client, hear);
     return (command) => this.#child.stdin.write(`${JSON.stringify({ client, ...command }, toText)}\n`);
   }
 
-  #start() {
+  #start(ready, failed) {
     const [path, ...args] = this.#command;
     this.#child = spawn(path, [...args, LEVEL], {
       cwd: this.#directory,
@@ -54,17 +68,17 @@ export class Program {
     const { stdin, stdout } = this.#child;
     createInterface(stdout).on('line', (line) => {
       const { client, ...event } = JSON.parse(line, toBytes);
-      this.#clients.get(client)(event);
+      if (event.what === 'ready') ready();
+      else this.#clients.get(client)(event);
     });
     // Nobody waits for the program itself; those who wait for a client have a limit.
     for (const handle of [this.#child, stdin, stdout]) handle.unref();
-    this.#child.on('error', (error) => this.#end(error.message));
-    this.#child.on('exit', (code, signal) => this.#end(`it ended (${signal ?? code})`));
-  }
-
-  #end(reason) {
-    for (const hear of this.#clients.values()) hear({ what: 'ended', reason: `${this.#command[0]}: ${reason}` });
-    this.#child = undefined;
+    const end = (reason) => {
+      failed(new Error(`${path}: ${reason}`));
+      for (const hear of this.#clients.values()) hear({ what: 'ended', reason: `${path}: ${reason}` });
+    };
+    this.#child.on('error', (error) => end(error.message));
+    this.#child.on('exit', (code, signal) => end(`it ended (${signal ?? code})`));
   }
 }
 
@@ -75,6 +89,14 @@ export class Program {
  * client gets, unless a test says otherwise; and the `host` that they are to know this machine by.
  */
 export class DrivenPeer extends Peer {
+  // A program that has just started is slow at first.
+  static atOnce = 4;
+
+  /** Before the first test, so that none has to wait for the program. */
+  static prepare() {
+    return this.program.start();
+  }
+
   #tap;
   #write;
   #ready;
@@ -87,7 +109,7 @@ export class DrivenPeer extends Peer {
     const { program, transports, host, config: defaults } = this.constructor;
     this.#tap = new Tap(url, this.wire, host);
     this.#write = program.add((event) => this.#hear(event));
-    this.#ready = this.#tap.listen();
+    this.#ready = Promise.all([program.start(), this.#tap.listen()]);
     this.#send('open', () => ({
       url: this.#tap.url,
       transports: transport ? [transport] : transports,

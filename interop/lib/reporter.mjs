@@ -7,6 +7,8 @@ export default async function* report(events) {
     if (type === 'test:start') path.splice(data.nesting, Infinity, data.name);
     const ended = type === 'test:pass' || type === 'test:fail';
     if (!ended || data.details?.type === 'suite') continue;
+    // A file without tests for the clients at hand.
+    if (data.nesting === 0) continue;
     const [feature, ...rest] = [...path.slice(0, data.nesting), data.name];
     const skipped = data.skip ? String(data.skip) : undefined;
     yield `${JSON.stringify({ feature, rest, passed: type === 'test:pass', skipped })}\n`;

@@ -1,6 +1,6 @@
 // The frame of every test file.
 
-import { after, describe } from 'node:test';
+import { after, before, describe } from 'node:test';
 
 /** No test of this suite takes this long unless something hangs. */
 const LIMIT = 90_000;
@@ -33,6 +33,7 @@ export function groups(name, kinds, body, options) {
   for (const atOnce of new Set(kinds.map((kind) => kind.peer.atOnce))) {
     const some = kinds.filter((kind) => kind.peer.atOnce === atOnce);
     group(name, () => {
+      before(() => Promise.all(some.map((kind) => kind.peer.prepare?.())));
       for (const kind of some) group(kind.label, () => body(kind), { atOnce, ...options });
     }, { atOnce });
   }

@@ -86,7 +86,7 @@ ${overOne.markdown(['client', 'transport'], (name) => name.split(' over '))}
 ## With all the transports that a client has
 
 ${overSeveral.markdown(['client'], (name) => [name])}
-## Between all these clients
+## Other tests
 
 ${between.markdown(['test'], (name) => [name])}
 ## Skipped tests

@@ -161,6 +161,7 @@ class Driver {
 }
 
 if (process.argv[2] === 'debug') faye.logger = (text) => console.error(text);
+console.log(JSON.stringify({ what: 'ready' }));
 const drivers = new Map();
 for await (const line of createInterface(process.stdin)) {
   const { client, ...command } = JSON.parse(line);

@@ -23,6 +23,9 @@ public class Main {
         http.start();
         Network network = new Network(http, ContainerProvider.getWebSocketContainer());
 
+        OUT.println("{\"what\":\"ready\"}");
+        OUT.flush();
+
         Map<Object, Client> clients = new HashMap<>();
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         for (String line = in.readLine(); line != null; line = in.readLine()) {

@@ -186,6 +186,7 @@ async def main():
     reader = asyncio.StreamReader(limit=64 * 1024 * 1024)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
 
+    write({"what": "ready"})
     drivers = {}
     tasks = set()
     async for line in reader:
