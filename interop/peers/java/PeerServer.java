@@ -43,7 +43,7 @@ public class PeerServer {
             stop(server);
             Runtime.getRuntime().halt(0);
         }));
-        System.out.printf("listening on http://127.0.0.1:%d%s%n", connector.getLocalPort(), PATH);
+        System.out.println("listening on http://127.0.0.1:" + connector.getLocalPort() + PATH);
         if (System.out.checkError()) {
             System.exit(1);
         }
