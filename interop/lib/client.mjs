@@ -53,8 +53,11 @@ export const VERSIONS = chosen;
 /** Those in a browser. */
 export const BROWSERS = chosen.filter(({ peer }) => peer === ChromiumPeer);
 
-/** Every client over every transport: what most tests run through. In a browser, from several origins. */
-export const KINDS = chosen.flatMap((version) =>
+/**
+ * Every client over every transport, and in a browser in pages of other origins too: for tests of what may depend on
+ * the origin.
+ */
+export const EVERYWHERE = chosen.flatMap((version) =>
   TRANSPORTS.flatMap((transport) =>
     (version.origins ?? ['same']).map((origin) => ({
       ...version,
@@ -65,6 +68,9 @@ export const KINDS = chosen.flatMap((version) =>
     })),
   ),
 );
+
+/** Every client over every transport: what most tests run through. */
+export const KINDS = EVERYWHERE.filter(({ origin }) => origin === 'same');
 
 /** For `filter`: kinds that have what a test needs. */
 export const having = (...needs) => ({ without = {} }) => needs.every((need) => !(need in without));

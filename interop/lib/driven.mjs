@@ -12,6 +12,7 @@
 import { spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { toBytes, toText } from './bytes.mjs';
 import { Peer } from './peer.mjs';
 import { Tap } from './tap.mjs';
 import { within } from './wait.mjs';
@@ -21,11 +22,6 @@ const START = 60_000;
 
 const LEVEL = process.env.INTEROP_DEBUG === '1' ? 'debug' : 'error';
 const clients = new URL('../clients/', import.meta.url);
-
-const toText = (key, value) =>
-  value instanceof Uint8Array ? { $bytes: Buffer.from(value).toString('base64') } : value;
-const toBytes = (key, value) =>
-  typeof value?.$bytes === 'string' ? new Uint8Array(Buffer.from(value.$bytes, 'base64')) : value;
 
 /** A program that runs clients, started with the first of them. It ends with its input, which ends with us. */
 export class Program {

@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { ask, connected, fresh, having, jarFor, KINDS, needs, peerFor } from '../lib/client.mjs';
+import { ask, connected, EVERYWHERE, fresh, having, jarFor, needs, peerFor } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until, within } from '../lib/wait.mjs';
 
-groups('handshake', KINDS, (kind) => {
+groups('handshake', EVERYWHERE, (kind) => {
   const server = useServer({ args: ['--timeout', '20s'] });
   const socketed = kind.transport === 'websocket';
 
@@ -92,7 +92,7 @@ groups('handshake', KINDS, (kind) => {
   });
 });
 
-groups('disconnect', KINDS, (kind) => {
+groups('disconnect', EVERYWHERE, (kind) => {
   const server = useServer({ args: ['--timeout', '60s'] });
 
   it('ends the session', async (t) => {
@@ -151,7 +151,7 @@ groups('disconnect', KINDS, (kind) => {
   });
 });
 
-const BROWSERS = KINDS.filter((kind) => kind.transport === 'long-polling').filter(having('jar'));
+const BROWSERS = EVERYWHERE.filter((kind) => kind.transport === 'long-polling').filter(having('jar'));
 
 groups('long-polling and cookies', BROWSERS, (kind) => {
   const server = useServer({ args: ['--timeout', '20s'] });

@@ -2,12 +2,12 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, KINDS, needs } from '../lib/client.mjs';
+import { connected, EVERYWHERE, fresh, needs } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { until } from '../lib/wait.mjs';
 
-groups('publish and subscribe', KINDS, (kind) => {
+groups('publish and subscribe', EVERYWHERE, (kind) => {
   const server = useServer();
   const pair = (t) => Promise.all([1, 2].map(() => connected(t, server.url, kind)));
 

@@ -2,13 +2,13 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, KINDS, needs } from '../lib/client.mjs';
+import { connected, EVERYWHERE, fresh, needs } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { serverFor } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until } from '../lib/wait.mjs';
 
-groups('recovery', KINDS, (kind) => {
+groups('recovery', EVERYWHERE, (kind) => {
   /** A client behind a proxy that subscribes after each handshake, as libraries or applications do. */
   const application = async (t, args) => {
     const server = await serverFor(t, { args });

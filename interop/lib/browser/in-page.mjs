@@ -61,8 +61,8 @@ function teller() {
 
 /** Some changes of state come with nothing else that is told. */
 setInterval(() => {
-  if (JSON.stringify(state()) !== known) tell('state');
-}, 20);
+  if (cometd && JSON.stringify(state()) !== known) tell('state');
+}, 50);
 
 addEventListener('error', ({ message }) => tell('mistake', { message }));
 addEventListener('unhandledrejection', ({ reason }) => tell('mistake', { message: String(reason) }));

@@ -7,9 +7,13 @@ import { CONFIG } from '../commands.mjs';
 import { Peer } from '../peer.mjs';
 import { within } from '../wait.mjs';
 import { jsonOf } from '../wire.mjs';
-import { Profile } from './chromium.mjs';
+import { running } from './chromium.mjs';
+import { Profile } from './profile.mjs';
 
 const debug = process.env.INTEROP_DEBUG === '1';
+
+/** For a page to load, on a busy machine. */
+const PATIENCE = 60_000;
 
 /** One tab of a profile, in which clients come and go. */
 class Place {
@@ -30,9 +34,11 @@ class Place {
     return this.#tab;
   }
 
-  /** The page is loaded anew. */
+  /** Loads the page anew. */
   leave() {
     this.#left = this.#tab.then((tab) => tab.reload());
+    // Whoever waits for it is told.
+    this.#left.catch(() => {});
   }
 
   /** Gives the tab back, unless `owner` has a successor. What has not come to an end ends with its page. */
@@ -55,8 +61,11 @@ let clients = 0;
  */
 export class ChromiumPeer extends Peer {
   static Jar = Profile;
-  /** So many groups of tests go on at once, and tests in each: a page is a process. */
-  static atOnce = 3;
+  /** So many groups of tests go on at once, and tests in each. */
+  static atOnce = 2;
+
+  /** Starts the browser. */
+  static prepare = running;
 
   id = null;
   status = null;
@@ -97,7 +106,7 @@ export class ChromiumPeer extends Peer {
   }
 
   async #open(page) {
-    this.#tab = await within(this.storage.take(this, page), 'a page');
+    this.#tab = await within(this.storage.take(this, page), 'a page', PATIENCE);
     this.#tab.tellsTo((told) => {
       // What a client of before tells comes too late.
       if (told.client === this.#number) this.#hear(told);
@@ -108,6 +117,12 @@ export class ChromiumPeer extends Peer {
   async tab() {
     await this.#ready;
     return this.#tab;
+  }
+
+  async connect() {
+    // What takes long is not the server's part.
+    await this.#ready;
+    return super.connect();
   }
 
   command(name, argument) {
