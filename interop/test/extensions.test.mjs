@@ -10,6 +10,9 @@ import { sleep, until } from '../lib/wait.mjs';
 
 const LASTING = ['--timeout', '20s', '--max-interval', '30s'];
 
+/** For a stream of messages on a busy machine, in milliseconds. */
+const LONG = 40_000;
+
 /** Publishes 0, 1, 2, ... until it is told to stop, which yields them all. */
 function streamFrom(peer, channel) {
   const numbers = [];
@@ -37,7 +40,7 @@ function streamFrom(peer, channel) {
 /** Stops a stream: all of it has arrived, once and in order. */
 async function arrivedWhole(inbox, stream) {
   const numbers = await stream.stop();
-  await inbox.takes(numbers.length, 40_000);
+  await inbox.takes(numbers.length, LONG);
   await sleep(300);
   assert.deepEqual(inbox.data, numbers);
 }
@@ -444,11 +447,11 @@ groups('extensions across transports', VERSIONS.filter(having('changes')), (vers
     const channel = fresh('change');
     const inbox = await alice.subscribe(channel);
     const stream = streamFrom(await connected(t, trusting.url, version), channel);
-    await inbox.takes(100);
+    await inbox.takes(100, LONG);
     // From now on nothing but ordinary HTTP gets through.
     proxy.refuses = /upgrade: websocket/i;
     proxy.cut();
-    await inbox.takes(stream.numbers.length + 100);
+    await inbox.takes(stream.numbers.length + 100, LONG);
     await arrivedWhole(inbox, stream);
     assert.equal(alice.transport, 'long-polling');
     assert.equal(alice.handshakes.length, 1);
@@ -461,7 +464,7 @@ groups('extensions across transports', VERSIONS.filter(having('changes')), (vers
     const inbox = await alice.subscribe(channel);
     const stream = streamFrom(await connected(t, trusting.url, version), channel);
     for (const name of ['long-polling', 'websocket', 'long-polling', 'websocket']) {
-      await inbox.takes(inbox.messages.length + 50);
+      await inbox.takes(inbox.messages.length + 50, LONG);
       await alice.changeTo(name);
       // A break between two connects makes none of them fail. Nor does one that a browser makes good by itself, on
       // another connection: that one fails too.
@@ -476,7 +479,7 @@ groups('extensions across transports', VERSIONS.filter(having('changes')), (vers
       const connects = alice.wire.connects().length;
       await until(() => alice.wire.connects().length > connects, `a connect over ${name}`);
     }
-    await inbox.takes(inbox.messages.length + 50);
+    await inbox.takes(inbox.messages.length + 50, LONG);
     await arrivedWhole(inbox, stream);
     assert.equal(alice.handshakes.length, 1);
   });
