@@ -180,7 +180,8 @@ groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
     }
     await sleep(300);
     assert.deepEqual(inbox.data, numbers);
-    assert.equal(alice.handshakes.length, 1);
+    // On a busy machine the first one may fail: it has no more than the delay that the client allows.
+    assert.equal(alice.handshakes.filter((reply) => reply.successful).length, 1);
   });
 
   it('is refused where it is not offered', async (t) => {

@@ -44,7 +44,7 @@ async function startPeer(t, name) {
 
 group('other servers', () => {
   for (const [name, { transports, extensions }] of Object.entries(PEERS)) {
-    it(`${name} serves clients`, { skip: missing.includes(name) && 'there is no such language here' }, async (t) => {
+    it(`${name} serves clients`, { skip: missing.includes(name) && 'it is not among the clients' }, async (t) => {
       const server = await startPeer(t, name);
       for (const kind of kinds.filter(({ transport }) => transports.includes(transport))) {
         const [alice, bob] = await Promise.all([1, 2].map(() => connected(t, server.url, { ...kind, extensions })));
