@@ -29,10 +29,11 @@ process.on('exit', () => {
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
-/** Starts `program` on a free port and waits until it listens. */
-export async function startServer({ program = 'serve', args = [] } = {}) {
+/** Starts `program` on a free port and waits until it listens. Pages of the origins that it allows may use it. */
+export async function startServer({ program = 'serve', args = [], allow = '*' } = {}) {
   const { path, args: first } = PROGRAMS[program];
-  const child = spawn(path, [...first, '--listen', '127.0.0.1:0', ...args], {
+  const origins = allow ? ['--allow-origin', allow] : [];
+  const child = spawn(path, [...first, '--listen', '127.0.0.1:0', ...origins, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     env,
   });

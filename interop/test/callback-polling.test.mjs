@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { connected, fresh, holding, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
+import { connected, fresh, having, holding, KINDS, peerFor, VERSIONS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
@@ -10,7 +10,7 @@ import { sleep, until } from '../lib/wait.mjs';
 
 const TRANSPORT = 'callback-polling';
 
-groups(TRANSPORT, VERSIONS, (version) => {
+groups(TRANSPORT, VERSIONS.filter(having('callback-polling')), (version) => {
   const server = useServer({ args: ['--callback-polling', '--timeout', '20s', '--max-interval', '30s'] });
   const short = useServer({ args: ['--callback-polling', '--timeout', '1s'] });
   const services = useServer({ program: 'interop', args: ['--callback-polling'] });
@@ -83,7 +83,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
     const reply = await alice.disconnect();
     assert.equal(reply.successful, true);
     await until(() => alice.wire.connects().length === 2, 'the end of the held connect');
-    assert.equal(alice.cometd.isDisconnected(), true);
+    assert.equal(alice.disconnected, true);
     await sleep(300);
     assert.equal(alice.wire.sent('/meta/connect').length, 2, 'it asks for no more');
     assert.equal(alice.wire.sent('/meta/disconnect')[0].message.clientId, id);
@@ -95,7 +95,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
     const inbox = await alice.subscribe(channel);
     // A quotation mark takes three characters of an address, an umlaut six.
     const texts = Array.from({ length: 40 }, (_, n) => `${n} "ä" `.padEnd(30 + 7 * n, 'x'));
-    bob.cometd.batch(() => texts.forEach((text) => bob.cometd.publish(channel, text)));
+    bob.batch(() => texts.forEach((text) => bob.publishNow(channel, text)));
     assert.deepEqual(await inbox.takes(texts.length), texts, 'all of it, in order');
     const batches = new Set(bob.wire.sent(channel).map(({ entry }) => entry));
     assert.ok(batches.size > 5, `${batches.size} addresses`);
@@ -138,7 +138,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
   });
 
   it('clients of all transports talk to each other', async (t) => {
-    const kinds = KINDS.filter(({ client }) => client === version.client);
+    const kinds = KINDS.filter(({ name }) => name === version.name);
     const peers = await Promise.all([kind, ...kinds].map((other) => connected(t, server.url, other)));
     const channel = fresh('mixed');
     const inboxes = await Promise.all(peers.map((peer) => peer.subscribe(channel)));
@@ -146,7 +146,7 @@ groups(TRANSPORT, VERSIONS, (version) => {
       assert.equal((await peer.publish(channel, n)).successful, true);
       for (const inbox of inboxes) await inbox.takes(n + 1);
     }
-    for (const inbox of inboxes) assert.deepEqual(inbox.data, [0, 1, 2]);
+    for (const inbox of inboxes) assert.deepEqual(inbox.data, [...peers.keys()]);
   });
 
   it('services are called', async (t) => {
@@ -157,11 +157,14 @@ groups(TRANSPORT, VERSIONS, (version) => {
   });
 
   it('a cut connection does not cost the session, nor a message with acknowledgements', async (t) => {
-    const proxy = await proxyFor(t, server.server);
-    const alice = await connected(t, proxy.url, { ...kind, extensions: ['ack'] });
+    const proxy = await proxyFor(t, short.server);
+    // A browser takes a script that breaks off in its headers for an empty one: that nothing comes, the client
+    // notices only after this time beyond the timeout.
+    const config = { maxNetworkDelay: 2_000 };
+    const alice = await connected(t, proxy.url, { ...kind, extensions: ['ack'], config });
     const channel = fresh('cut');
     const inbox = await alice.subscribe(channel);
-    const bob = await connected(t, server.url, kind);
+    const bob = await connected(t, short.url, kind);
     const numbers = [];
     const strikes = [() => proxy.outage(), () => proxy.cutAfter(0), () => proxy.cutAfter(500), () => proxy.orphan()];
     for (const strike of strikes) {
@@ -177,7 +180,8 @@ groups(TRANSPORT, VERSIONS, (version) => {
     }
     await sleep(300);
     assert.deepEqual(inbox.data, numbers);
-    assert.equal(alice.handshakes.length, 1);
+    // On a busy machine the first one may fail: it has no more than the delay that the client allows.
+    assert.equal(alice.handshakes.filter((reply) => reply.successful).length, 1);
   });
 
   it('is refused where it is not offered', async (t) => {

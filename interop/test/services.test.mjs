@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { ask, connected, fresh, KINDS } from '../lib/client.mjs';
+import { ask, connected, fresh, KINDS, needs } from '../lib/client.mjs';
 import { useServer } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 import { sleep, until } from '../lib/wait.mjs';
@@ -11,7 +11,7 @@ groups('services', KINDS, (kind) => {
   const server = useServer({ program: 'interop', args: ['--timeout', '20s'] });
   const alone = (t) => connected(t, server.url, kind);
 
-  it('a remote call returns its result', async (t) => {
+  it('a remote call returns its result', needs(kind, 'calls'), async (t) => {
     const alice = await alone(t);
     for (const data of [{ text: 'hi', list: [1, null, 'ü'] }, 'text', 0, false, []]) {
       const result = await alice.call('echo', data);
@@ -20,14 +20,14 @@ groups('services', KINDS, (kind) => {
     }
   });
 
-  it('a remote call can fail', async (t) => {
+  it('a remote call can fail', needs(kind, 'calls'), async (t) => {
     const alice = await alone(t);
     const result = await alice.call('/fail', { why: '?' });
     assert.equal(result.successful, false);
     assert.deepEqual(result.data, { reason: 'no' });
   });
 
-  it('a remote call that nobody answers times out in the client', async (t) => {
+  it('a remote call that nobody answers times out in the client', needs(kind, 'call timeouts'), async (t) => {
     const alice = await alone(t);
     const result = await alice.call('/nobody', {}, 700);
     assert.equal(result.successful, false);
@@ -35,7 +35,7 @@ groups('services', KINDS, (kind) => {
     assert.equal((await alice.call('echo', 'alive')).data, 'alive');
   });
 
-  it('remote calls in flight are told apart', async (t) => {
+  it('remote calls in flight are told apart', needs(kind, 'calls'), async (t) => {
     const alice = await alone(t);
     const targets = ['slow', 'echo', 'slow', 'echo', 'fail'];
     const results = await Promise.all(targets.map((target, n) => alice.call(target, { n })));
@@ -46,11 +46,9 @@ groups('services', KINDS, (kind) => {
     });
   });
 
-  it('remote calls in one batch are told apart', async (t) => {
+  it('remote calls in one batch are told apart', needs(kind, 'calls'), async (t) => {
     const alice = await alone(t);
-    alice.cometd.startBatch();
-    const calls = ['echo', 'slow', 'echo'].map((target, n) => alice.call(target, n));
-    alice.cometd.endBatch();
+    const calls = alice.batch(() => ['echo', 'slow', 'echo'].map((target, n) => alice.call(target, n)));
     assert.deepEqual((await Promise.all(calls)).map((result) => result.data), [0, 1, 2]);
   });
 
@@ -61,7 +59,7 @@ groups('services', KINDS, (kind) => {
     assert.equal((await alice.publish('/service/deliver', { n: 1 })).successful, true);
     assert.deepEqual(await mine.takes(1), [{ echo: { n: 1 } }]);
     assert.equal(Object.hasOwn(mine.messages[0], 'id'), false);
-    assert.equal((await bob.call('echo', 'still here')).data, 'still here');
+    assert.equal((await bob.publish(fresh('end'), 'still here')).successful, true);
     assert.deepEqual(others.data, []);
   });
 
@@ -78,17 +76,17 @@ groups('services', KINDS, (kind) => {
     assert.deepEqual(inbox.data, []);
   });
 
-  it('a kicked client stays away', async (t) => {
+  it('a kicked client stays away', needs(kind, 'goodbyes'), async (t) => {
     const alice = await alone(t);
     await until(() => alice.wire.sent('/meta/connect').length === 2, 'the held connect');
     await sleep(200);
     const { id } = alice;
     const goodbyes = alice.collect('/meta/disconnect');
-    alice.cometd.publish('/service/kick', {});
+    alice.publishNow('/service/kick', {});
     await until(() => goodbyes.messages.length > 0, 'the disconnect of the server');
     assert.equal(goodbyes.messages[0].successful, true);
     assert.equal(goodbyes.messages[0].id, undefined);
-    assert.ok(alice.cometd.isDisconnected());
+    await until(() => alice.disconnected, 'the client to go');
 
     const connect = { channel: '/meta/connect', connectionType: kind.transport };
     const refused = await ask(t, alice, kind.transport, server.url, id, connect);
