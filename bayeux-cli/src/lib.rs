@@ -1,4 +1,5 @@
-//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services.
+//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services, and the load
+//! generator of `bayeux load`.
 //!
 //! The binary is a call of [`main`]. A program that wants the same server with services of its own calls [`main_with`];
 //! one that wants it inside itself, tests for example, calls [`serve::start`].
@@ -7,6 +8,7 @@ pub mod options;
 pub mod serve;
 
 mod chat;
+mod load;
 mod log;
 mod pages;
 mod site;
@@ -20,17 +22,19 @@ use clap::{ArgMatches, Command};
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
     let command = Command::new("bayeux")
-        .about("A Bayeux (CometD protocol) server")
+        .about("A Bayeux (CometD protocol) server, and a load generator")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(options::command());
+        .subcommand(options::command())
+        .subcommand(load::command());
     let matches = match parse(command, std::env::args_os()) {
         Ok(matches) => matches,
         Err(code) => return code,
     };
     match matches.subcommand() {
         Some(("serve", matches)) => run(matches, |server| server),
+        Some(("load", matches)) => load::main(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     }
 }
@@ -80,13 +84,13 @@ fn run(matches: &ArgMatches, customise: impl FnOnce(ServerBuilder) -> ServerBuil
 /// The exit code for a command line, an environment or a file that cannot be used, as with most commands.
 const USAGE: u8 = 2;
 
-fn usage_error(error: &dyn std::error::Error) -> ExitCode {
+pub(crate) fn usage_error(error: &dyn std::error::Error) -> ExitCode {
     complain(error);
     ExitCode::from(USAGE)
 }
 
 #[allow(clippy::print_stderr, reason = "a command says on stderr what is wrong, whatever the log level")]
-fn complain(error: &dyn std::error::Error) {
+pub(crate) fn complain(error: &dyn std::error::Error) {
     let mut message = format!("bayeux: {error}");
     let mut source = error.source();
     while let Some(cause) = source {
