@@ -57,6 +57,7 @@ pub(crate) struct Options {
 pub(crate) fn command() -> Command {
     Command::new("load")
         .about("Puts load on a Bayeux server, and verifies and measures what comes of it")
+        .args_override_self(true)
         .after_help(
             "Modes: benchmark is the workload of CometD's benchmark; fanout has publishers and many subscribers of one \
              channel; rooms has sessions that publish in their own room; echo has sessions that hear only themselves; \

@@ -199,7 +199,7 @@ impl Worker {
     /// Reads and writes whatever can be.
     fn serve(&mut self, events: &Events) {
         for index in std::mem::take(&mut self.unread) {
-            self.read(index);
+            self.read(index, true);
         }
         for event in events {
             match event.token() {
@@ -210,7 +210,7 @@ impl Worker {
                         self.write(index);
                     }
                     if event.is_readable() || event.is_read_closed() || event.is_error() {
-                        self.read(index);
+                        self.read(index, event.is_read_closed());
                     }
                 }
             }
@@ -348,13 +348,15 @@ impl Worker {
         self.act();
     }
 
-    fn read(&mut self, index: usize) {
+    /// Reads a connection. The poll tells but once of bytes and the end behind them, so a read that comes up short is
+    /// not the last one where it told of the end.
+    fn read(&mut self, index: usize, to_the_end: bool) {
         let mask = self.mask();
         let slot = Slot::at(index);
         for _ in 0..READS_MAX {
             let Some(link) = self.links.get_mut(index).and_then(Option::as_mut) else { return };
             let received = link.receive(&mut self.scratch);
-            let more = matches!(received, Ok(Received::Some(_)));
+            let more = matches!(received, Ok(Received::Some(_))) || to_the_end;
             // Read once for all that came at once.
             let now = self.shared.clock.now();
             let crew = &mut self.crew;

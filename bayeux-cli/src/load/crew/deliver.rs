@@ -69,7 +69,8 @@ impl Crew {
             return;
         };
         self.last = now;
-        if fields.successful.is_some_and(|successful| successful.is_true()) {
+        let accepted = fields.successful.is_some_and(|successful| successful.is_true());
+        if accepted {
             self.counts[Count::Replied] += 1;
             if outstanding.due >= self.measured_from.0 {
                 self.latencies.reply.saturating_record(now.0.saturating_sub(outstanding.due).max(1));
@@ -82,7 +83,7 @@ impl Crew {
             self.reasons.count(reason(fields));
         }
         if self.closed.is_used() && self.sessions[session].stage == Stage::Ready {
-            self.on_answered(session, outstanding.slot, now);
+            self.on_answered(session, outstanding.slot, accepted, now);
         }
     }
 }

@@ -157,9 +157,12 @@ impl Crew {
         }
     }
 
-    /// A message of a closed loop was answered.
-    pub(super) fn on_answered(&mut self, session: usize, slot: u32, now: Moment) {
+    /// A message of a closed loop was answered; one that was refused does not arrive either.
+    pub(super) fn on_answered(&mut self, session: usize, slot: u32, accepted: bool, now: Moment) {
         self.on_part(session, slot, now);
+        if !accepted {
+            self.on_part(session, slot, now);
+        }
     }
 
     fn on_part(&mut self, session: usize, slot: u32, now: Moment) {
