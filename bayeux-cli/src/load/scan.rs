@@ -173,7 +173,7 @@ impl<'a> Cursor<'a> {
     fn string(&mut self) -> Option<Json<'a>> {
         let start = self.at - 1;
         loop {
-            let found = self.at + memchr2(b'"', b'\\', self.text.get(self.at..)?)?;
+            let found = self.at + quote_or_escape(self.text.get(self.at..)?)?;
             if self.text[found] == b'"' {
                 self.at = found + 1;
                 return Some(Json(&self.text[start..self.at]));
@@ -216,6 +216,33 @@ impl<'a> Cursor<'a> {
         }
         Some(Json(&self.text[start..self.at]))
     }
+}
+
+/// Where the first quote or backslash is.
+///
+/// Most strings are names of a few characters, for which the call of a vectorised search costs more than the search.
+fn quote_or_escape(text: &[u8]) -> Option<usize> {
+    let (words, _) = text.as_chunks::<8>();
+    for (index, word) in words.iter().take(SHORT).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found = zeros(word ^ EACH * 0x22) | zeros(word ^ EACH * 0x5c);
+        if found != 0 {
+            return Some(8 * index + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let searched = 8 * words.len().min(SHORT);
+    Some(searched + memchr2(b'"', b'\\', &text[searched..])?)
+}
+
+/// Words that are searched before the rest is left to vector instructions.
+const SHORT: usize = 2;
+
+/// A one in each byte.
+const EACH: u64 = 0x0101_0101_0101_0101;
+
+/// A bit at the top of the lowest byte that is zero; higher ones may have one without being zero.
+fn zeros(word: u64) -> u64 {
+    word.wrapping_sub(EACH) & !word & EACH << 7
 }
 
 impl<'a> Fields<'a> {
