@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bayeux_cli::{options, serve};
 use bayeux_proto::ChannelName;
-use bayeux_server::{Asked, Policy, Questions, ServerBuilder, Verdict};
+use bayeux_server::{Asked, Policy, Questions, Server, ServerBuilder, Verdict};
 use proxy::Harm;
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -22,17 +22,21 @@ use tokio::sync::oneshot;
 /// A server in this process, on a thread of its own.
 struct Served {
     address: SocketAddr,
+    server: Server,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Served {
     fn start() -> Self {
-        Self::customised(|server| server)
+        Self::customised(&[], |server| server)
     }
 
-    fn customised(customise: impl FnOnce(ServerBuilder) -> ServerBuilder + Send + 'static) -> Self {
-        let flags = ["serve", "--listen=127.0.0.1:0", "--shards=2"];
+    fn customised(
+        flags: &[&'static str],
+        customise: impl FnOnce(ServerBuilder) -> ServerBuilder + Send + 'static,
+    ) -> Self {
+        let flags = ["serve", "--listen=127.0.0.1:0", "--shards=2"].iter().chain(flags);
         let matches = options::command().try_get_matches_from(flags).expect("these flags exist");
         let settings = options::load(&matches, std::iter::empty()).expect("these options are valid").settings;
         let (stop, stopped) = oneshot::channel();
@@ -41,13 +45,13 @@ impl Served {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.expect("a runtime").block_on(async {
                 let running = serve::start(settings, customise).await.expect("a server");
-                tell.send(running.addresses()[0]).expect("the test waits");
+                tell.send((running.addresses()[0], running.server().clone())).expect("the test waits");
                 let _ = stopped.await;
                 running.stop().await;
             });
         });
-        let address = told.recv_timeout(Duration::from_secs(20)).expect("it starts");
-        Self { address, stop: Some(stop), thread: Some(thread) }
+        let (address, server) = told.recv_timeout(Duration::from_secs(20)).expect("it starts");
+        Self { address, server, stop: Some(stop), thread: Some(thread) }
     }
 }
 
@@ -182,6 +186,51 @@ fn a_broken_connection_fails_the_run_unless_it_may() {
     load(&url(proxy::websocket(served.address, Harm::Cut(70))), &tolerant).assert_succeeded();
 }
 
+#[test]
+fn a_session_that_the_server_ends_fails_the_run_unless_it_may() {
+    let served = Served::start();
+    for (transport, tolerate, code) in
+        [("websocket", "", 1), ("long-polling", "", 1), ("websocket", "--tolerate-breaks", 0)]
+    {
+        let options =
+            format!("--mode echo --clients 5 --rate 50 --duration 2s --drain 1s --transport {transport} {tolerate}");
+        let ran = std::thread::scope(|scope| {
+            let ran = scope.spawn(|| load(&url(served.address), &options));
+            while served.server.session_count() < 5 {
+                assert!(!ran.is_finished(), "{}", ran.join().expect("a run").stderr);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            // Into the warm-up or the measured phase, whichever it is by then.
+            std::thread::sleep(Duration::from_millis(300));
+            served.server.sessions()[0].disconnect();
+            ran.join().expect("a run")
+        });
+        assert_eq!(ran.code, Some(code), "{}{}", ran.stdout, ran.stderr);
+        assert_eq!(ran.number("/sessions/ended"), 1.0, "{}", ran.stdout);
+        assert_eq!(ran.number("/verified/lost"), 0.0, "{}", ran.stdout);
+        assert!(ran.number("/verified/unsent") > 0.0, "{}", ran.stdout);
+    }
+}
+
+/// The advised interval between connects is kept: what is published meanwhile waits.
+#[test]
+fn polling_at_an_interval_delivers_everything_later() {
+    let served = Served::customised(&["--interval=50ms"], |server| server);
+    let ran = load(&url(served.address), "--mode fanout --clients 3 --transport long-polling --rate 100 --batches 50");
+    ran.assert_succeeded();
+    assert!(ran.number("/latency_us/delivery/max") >= 30_000.0, "{}", ran.stdout);
+    assert!(ran.number("/measured/deliveries_per_body") > 1.5, "{}", ran.stdout);
+}
+
+#[test]
+fn chunks_and_connections_that_end_with_the_response_are_no_fault() {
+    let served = Served::start();
+    let address = proxy::one_response_per_connection(served.address);
+    let ran = load(&url(address), "--mode rooms --clients 6 --rooms 2 --batches 40 --transport long-polling");
+    ran.assert_succeeded();
+    assert!(ran.number("/sessions/reopened_connections") >= 40.0, "{}", ran.stdout);
+}
+
 /// A server that does not answer for a while delays what is sent meanwhile, too. A generator that waits with it and
 /// then measures from when it went on sending would see one slow message, not thirty.
 #[test]
@@ -212,7 +261,7 @@ impl Policy for Scarce {
 
 #[test]
 fn a_refused_publish_is_owed_to_nobody() {
-    let served = Served::customised(|server| server.policy(Scarce(AtomicU32::new(0))));
+    let served = Served::customised(&[], |server| server.policy(Scarce(AtomicU32::new(0))));
     let ran = load(&url(served.address), "--mode fanout --clients 4 --batches 10 --warmup 0 --window 2");
     ran.assert_failed_for("7 publishes refused");
     assert_eq!((ran.number("/verified/owed"), ran.number("/verified/lost")), (12.0, 0.0));

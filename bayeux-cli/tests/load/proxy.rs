@@ -97,6 +97,39 @@ fn read_frame(server: &mut TcpStream) -> io::Result<Vec<u8>> {
     Ok(frame)
 }
 
+/// Starts a proxy for HTTP that sends each response in chunks, and ends the connection with it; yields its address.
+pub(crate) fn one_response_per_connection(server: SocketAddr) -> SocketAddr {
+    listen(move |mut client| {
+        let mut upstream = TcpStream::connect(server)?;
+        let (head, body) = read_message(&mut client)?;
+        upstream.write_all(&[head.as_bytes(), &body].concat())?;
+        let (head, body) = read_message(&mut upstream)?;
+        let kept = head.trim_end().lines().filter(|line| !line.to_lowercase().starts_with("content-length:"));
+        let mut response = kept.collect::<Vec<_>>().join("\r\n");
+        response.push_str("\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n");
+        for chunk in body.chunks(100) {
+            response.push_str(&format!("{:x}\r\n{}\r\n", chunk.len(), String::from_utf8_lossy(chunk)));
+        }
+        client.write_all(response.as_bytes())?;
+        client.write_all(b"0\r\n\r\n")
+    })
+}
+
+/// A request or response with the length of its body in its head.
+fn read_message(from: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        from.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8(head).map_err(io::Error::other)?;
+    let length = head.lines().find_map(|line| line.to_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    from.read_exact(&mut body)?;
+    Ok((head, body))
+}
+
 /// Starts a proxy that takes TLS off, with the certificate in `tests/load/tls`; yields its address.
 pub(crate) fn tls(server: SocketAddr) -> SocketAddr {
     let chain = CertificateDer::pem_slice_iter(include_bytes!("tls/cert.pem")).collect::<Result<_, _>>();
