@@ -75,12 +75,18 @@ pub(crate) fn command() -> Command {
 fn workload() -> Vec<Arg> {
     let modes = Mode::ALL.map(Mode::name);
     vec![
-        Arg::new("mode").long("mode").value_name("MODE").value_parser(modes).default_value("benchmark"),
+        Arg::new("mode")
+            .long("mode")
+            .value_name("MODE")
+            .value_parser(modes)
+            .default_value("benchmark")
+            .help("Workload, see below"),
         Arg::new("transport")
             .long("transport")
             .value_name("NAME")
             .value_parser(["websocket", "long-polling"])
-            .default_value("websocket"),
+            .default_value("websocket")
+            .help("How the server is spoken to"),
         flag("ack", "Ask for acknowledged messages"),
         number("clients", "Sessions; with fanout, subscribers [default: 1000 benchmark and idle, else 100]"),
         number("publishers", "Publishers of fanout [default: 1]"),

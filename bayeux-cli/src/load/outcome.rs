@@ -399,3 +399,77 @@ fn ratio(part: f64, whole: f64) -> f64 {
 fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {
     sum.add(part).expect("all histograms have the same bounds");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::options::command;
+    use crate::load::worker::Effort;
+
+    /// A second's run of one thread that was busy for `busy` of it, with turns and lateness of so many microseconds.
+    fn outcome(busy: f64, turn_us: u64, late_us: u64, drained: bool, counted: &[(Count, u64)]) -> Outcome {
+        let arguments = ["load", "http://localhost/", "--mode", "fanout", "--rate", "100"];
+        let options = Options::new(&command().try_get_matches_from(arguments).expect("they are right"));
+        let plan = Plan::new(options.shape.clone(), "/load", 1).expect("a plan");
+        let mut counts = Counts::default();
+        for (count, number) in counted {
+            counts[*count] = *number;
+        }
+        let parts = Parts {
+            joined: Duration::ZERO,
+            elapsed: Duration::from_secs(1),
+            measured: counts,
+            counts,
+            drained,
+            before: Some(Usage::default()),
+            with_sessions: Some(Usage { resident: 8 << 20, proportional: Some(4 << 20), ..Usage::default() }),
+            usage: Some((Usage::default(), Usage { user: Duration::from_millis(500), ..Usage::default() })),
+        };
+        let mut findings = Findings {
+            latencies: Latencies::default(),
+            reasons: Reasons::default(),
+            lost: 0,
+            lost_of_ended: 0,
+            unanswered: 0,
+            effort: Effort { cpu: Some(Duration::from_secs_f64(busy)), turns: histogram() },
+        };
+        findings.effort.turns.record(turn_us * 1000).expect("within the bounds");
+        findings.latencies.lateness.record(late_us * 1000).expect("within the bounds");
+        Outcome::new(&options, &plan, parts, vec![findings])
+    }
+
+    #[test]
+    fn what_makes_the_figures_doubtful_is_a_warning() {
+        assert_eq!(outcome(0.8, 100, 100, true, &[]).warnings, [""; 0]);
+        for (outcome, warning) in [
+            (outcome(0.95, 100, 100, true, &[]), "the generator was the bottleneck: a thread used 95 %"),
+            (outcome(0.1, 20_000, 100, true, &[]), "the generator noticed some messages late"),
+            (outcome(0.1, 100, 2000, true, &[]), "the schedule was not kept"),
+            (outcome(0.1, 100, 100, false, &[]), "not everything that was owed came in time"),
+        ] {
+            assert!(outcome.warnings.len() == 1 && outcome.warnings[0].starts_with(warning), "{:?}", outcome.warnings);
+        }
+    }
+
+    #[test]
+    fn figures_are_divided_by_what_they_are_of() {
+        let counted = [(Count::Ready, 100), (Count::Published, 50), (Count::Delivered, 5000), (Count::Bodies, 2500)];
+        let outcome = outcome(0.1, 1, 1, true, &counted);
+        assert_eq!(outcome.measured.delivered_per_second, 5000.0);
+        assert_eq!(outcome.measured.deliveries_per_body, Some(2.0));
+        let server = outcome.server.expect("it was measured");
+        assert_eq!((server.cpu_us_per_delivery, server.cpu_us_per_publish), (Some(100.0), Some(10_000.0)));
+        assert_eq!(server.kib_per_session, 40.96, "by the proportional figure");
+        assert_eq!(outcome.generator.cpu_us_per_delivery, Some(20.0));
+    }
+
+    #[test]
+    fn every_fault_is_a_failure() {
+        for count in [Count::Doubled, Count::Reordered, Count::Stray, Count::Refused, Count::Ended, Count::Broken] {
+            assert_eq!(outcome(0.1, 1, 1, true, &[(count, 1)]).failures.len(), 1, "{count:?}");
+        }
+        for count in [Count::Overtaken, Count::Foreign, Count::Reopened] {
+            assert_eq!(outcome(0.1, 1, 1, true, &[(count, 1)]).failures, [""; 0], "{count:?}");
+        }
+    }
+}

@@ -88,13 +88,16 @@ pub(crate) enum PlanError {
         /// Channels.
         rooms: u32,
     },
-    /// The generator numbers a publisher's messages under way with four digits.
-    #[error("{0} messages under way for each publisher; at most 65,536")]
+    /// The generator remembers each message under way.
+    #[error("{0} messages under way of all publishers; at most {SLOTS_MAX}")]
     Window(u64),
 }
 
 /// More threads than any machine's generator has use for.
 pub(crate) const THREADS_MAX: u32 = 64;
+
+/// Messages under way in a closed loop; a gigabyte's worth of counters.
+const SLOTS_MAX: u64 = 1 << 28;
 
 /// A channel of the workload.
 #[derive(Debug, Clone)]
@@ -132,8 +135,9 @@ impl Plan {
         }
         if let Pace::Closed { window } = shape.pace {
             let slots = u64::from(window) * u64::from(shape.batch_size);
-            if slots > 1 << 16 {
-                return Err(PlanError::Window(slots));
+            let all = slots * u64::from(shape.publishers().max(1));
+            if all > SLOTS_MAX {
+                return Err(PlanError::Window(all));
             }
         }
         let memberships: Vec<_> = (0..shape.sessions()).map(|session| shape.rooms_of(session)).collect();
@@ -174,11 +178,7 @@ impl Plan {
 
     /// Publishers are the sessions below this.
     pub(crate) fn publishers(&self) -> u32 {
-        match self.shape.mode {
-            Mode::Benchmark | Mode::Rooms | Mode::Echo => self.shape.clients,
-            Mode::Fanout => self.shape.publishers,
-            Mode::Idle => 0,
-        }
+        self.shape.publishers()
     }
 
     /// Batches that a publisher has under way in a closed loop; 0 with a schedule.
@@ -237,6 +237,14 @@ impl Shape {
         match self.mode {
             Mode::Fanout => self.clients + self.publishers,
             Mode::Benchmark | Mode::Rooms | Mode::Echo | Mode::Idle => self.clients,
+        }
+    }
+
+    fn publishers(&self) -> u32 {
+        match self.mode {
+            Mode::Benchmark | Mode::Rooms | Mode::Echo => self.clients,
+            Mode::Fanout => self.publishers,
+            Mode::Idle => 0,
         }
     }
 
@@ -351,7 +359,7 @@ mod tests {
     fn what_makes_no_sense_is_refused() {
         let rooms = Plan::new(Shape { rooms_per_client: 11, ..shape(Mode::Rooms) }, "/load", 1);
         assert_eq!(rooms.err(), Some(PlanError::Rooms { wanted: 11, rooms: 10 }));
-        let window = Plan::new(Shape { pace: Pace::Closed { window: 40_000 }, ..shape(Mode::Rooms) }, "/load", 1);
-        assert_eq!(window.err(), Some(PlanError::Window(80_000)));
+        let window = Plan::new(Shape { pace: Pace::Closed { window: 4_000_000 }, ..shape(Mode::Rooms) }, "/load", 1);
+        assert_eq!(window.err(), Some(PlanError::Window(320_000_000)));
     }
 }

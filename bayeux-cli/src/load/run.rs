@@ -155,7 +155,6 @@ impl Run<'_> {
 
     /// Makes the sessions; whether all take part.
     fn join(&mut self) -> bool {
-        self.shared.begin(Phase::Join);
         let wanted = u64::from(self.shared.plan.sessions());
         self.wait(
             "joining",

@@ -225,7 +225,7 @@ fn quote_or_escape(text: &[u8]) -> Option<usize> {
     let (words, _) = text.as_chunks::<8>();
     for (index, word) in words.iter().take(SHORT).enumerate() {
         let word = u64::from_le_bytes(*word);
-        let found = zeros(word ^ EACH * 0x22) | zeros(word ^ EACH * 0x5c);
+        let found = zeros(word ^ (EACH * 0x22)) | zeros(word ^ (EACH * 0x5c));
         if found != 0 {
             return Some(8 * index + found.trailing_zeros() as usize / 8);
         }

@@ -77,7 +77,9 @@ pub(crate) struct Worker {
     effort: Effort,
     cpu_before: Option<Duration>,
     measuring: bool,
+    /// The phase that the thread is in, by its number, and whether it is [`Phase::Drain`].
     entered: u32,
+    draining: bool,
     masks: u64,
     arrived: Vec<u32>,
 }
@@ -120,6 +122,7 @@ impl Worker {
             cpu_before: None,
             measuring: false,
             entered: 0,
+            draining: false,
             masks: mix(u64::from(std::process::id()), u64::from(thread)),
             arrived: Vec::new(),
             thread,
@@ -161,7 +164,7 @@ impl Worker {
     fn enter_phase(&mut self) -> bool {
         let (version, phase) = self.shared.phase();
         self.entered = version;
-        self.sending = Sending::Nothing;
+        self.draining = phase == Phase::Drain;
         match phase {
             Phase::Join => self.crew.join(),
             Phase::Publish { start, until, batches, measured } => {
@@ -176,8 +179,15 @@ impl Worker {
                     Pace::Scheduled { .. } => Sending::Scheduled { start, until, batch: 0, batches },
                 };
             }
-            Phase::Drain => self.crew.stop_closed_loop(),
+            Phase::Drain => {
+                self.crew.stop_closed_loop();
+                // What a schedule owes is sent however late it is: that is what the latencies are to show.
+                if !matches!(self.sending, Sending::Scheduled { .. }) {
+                    self.sending = Sending::Nothing;
+                }
+            }
             Phase::Leave => {
+                self.sending = Sending::Nothing;
                 self.stop_measuring();
                 self.crew.leave();
             }
@@ -228,7 +238,9 @@ impl Worker {
         let timer = self.crew.timers(now);
         let batch = self.send_what_is_due(now);
         self.act();
-        self.shared.post(self.thread).publish(&self.crew.counts, self.crew.last, self.entered);
+        // A thread that has more to send is not draining, whatever the others do.
+        let entered = self.entered - u32::from(self.draining && self.sending != Sending::Nothing);
+        self.shared.post(self.thread).publish(&self.crew.counts, self.crew.last, entered);
         timer.min(batch)
     }
 

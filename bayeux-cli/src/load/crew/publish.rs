@@ -168,9 +168,14 @@ impl Crew {
     fn on_part(&mut self, session: usize, slot: u32, now: Moment) {
         let batch = slot / self.closed.batch_size;
         let missing = &mut self.closed.missing[session * self.closed.window as usize + batch as usize];
-        *missing = missing.saturating_sub(1);
-        if *missing == 0 {
-            self.next_batch(session, batch, now);
+        match *missing {
+            // Left over from the phase before.
+            0 => {}
+            1 => {
+                *missing = 0;
+                self.next_batch(session, batch, now);
+            }
+            _ => *missing -= 1,
         }
     }
 }
