@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -188,7 +188,9 @@ fn a_broken_connection_fails_the_run_unless_it_may() {
 
 #[test]
 fn a_session_that_the_server_ends_fails_the_run_unless_it_may() {
-    let served = Served::start();
+    let publishes = Arc::new(AtomicU32::new(0));
+    let seen = publishes.clone();
+    let served = Served::customised(&[], |server| server.policy(Publishes { seen, allowed: u32::MAX }));
     for (transport, tolerate, code) in
         [("websocket", "", 1), ("long-polling", "", 1), ("websocket", "--tolerate-breaks", 0)]
     {
@@ -196,12 +198,12 @@ fn a_session_that_the_server_ends_fails_the_run_unless_it_may() {
             format!("--mode echo --clients 5 --rate 50 --duration 2s --drain 1s --transport {transport} {tolerate}");
         let ran = std::thread::scope(|scope| {
             let ran = scope.spawn(|| load(&url(served.address), &options));
-            while served.server.session_count() < 5 {
+            // In the middle of it: half a second's worth has been published.
+            let before = publishes.load(Ordering::Relaxed);
+            while publishes.load(Ordering::Relaxed) < before + 25 {
                 assert!(!ran.is_finished(), "{}", ran.join().expect("a run").stderr);
                 std::thread::sleep(Duration::from_millis(5));
             }
-            // Into the warm-up or the measured phase, whichever it is by then.
-            std::thread::sleep(Duration::from_millis(300));
             served.server.sessions()[0].disconnect();
             ran.join().expect("a run")
         });
@@ -246,22 +248,25 @@ fn a_pause_of_the_server_is_in_the_latencies_of_all_that_was_due() {
     assert!(ran.number("/latency_us/delivery/p90") >= 300_000.0, "{}", ran.stdout);
 }
 
-/// Allows three publishes.
-struct Scarce(AtomicU32);
+/// Counts publishes, and allows so many.
+struct Publishes {
+    seen: Arc<AtomicU32>,
+    allowed: u32,
+}
 
-impl Policy for Scarce {
+impl Policy for Publishes {
     fn questions(&self) -> Questions {
         Questions::PUBLISH
     }
 
     async fn can_publish(&self, _: ChannelName, _: Asked) -> Verdict {
-        if self.0.fetch_add(1, Ordering::Relaxed) < 3 { Verdict::allow() } else { Verdict::deny() }
+        if self.seen.fetch_add(1, Ordering::Relaxed) < self.allowed { Verdict::allow() } else { Verdict::deny() }
     }
 }
 
 #[test]
 fn a_refused_publish_is_owed_to_nobody() {
-    let served = Served::customised(&[], |server| server.policy(Scarce(AtomicU32::new(0))));
+    let served = Served::customised(&[], |server| server.policy(Publishes { seen: Arc::default(), allowed: 3 }));
     let ran = load(&url(served.address), "--mode fanout --clients 4 --batches 10 --warmup 0 --window 2");
     ran.assert_failed_for("7 publishes refused");
     assert_eq!((ran.number("/verified/owed"), ran.number("/verified/lost")), (12.0, 0.0));
