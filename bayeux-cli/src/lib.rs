@@ -18,6 +18,7 @@ use std::process::ExitCode;
 
 use bayeux_server::ServerBuilder;
 use clap::{ArgMatches, Command};
+use options::OptionError;
 
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
@@ -28,7 +29,10 @@ pub fn main() -> ExitCode {
         .arg_required_else_help(true)
         .subcommand(options::command())
         .subcommand(load::command());
-    let matches = match parse(command, std::env::args_os()) {
+    // The nearest known option is one of `serve`.
+    let serves = std::env::args_os().nth(1).is_some_and(|name| name == "serve");
+    let explain = |error: &clap::Error| if serves { options::explain(error) } else { None };
+    let matches = match parse(command, std::env::args_os(), explain) {
         Ok(matches) => matches,
         Err(code) => return code,
     };
@@ -41,16 +45,20 @@ pub fn main() -> ExitCode {
 
 /// As `bayeux serve`, with this process's arguments and environment, and what `customise` adds to the server.
 pub fn main_with(customise: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ExitCode {
-    match parse(options::command(), std::env::args_os()) {
+    match parse(options::command(), std::env::args_os(), options::explain) {
         Ok(matches) => run(&matches, customise),
         Err(code) => code,
     }
 }
 
 /// Reads the command line; what clap has to say instead, help or an error, is said.
-fn parse(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<ArgMatches, ExitCode> {
+fn parse(
+    command: Command,
+    arguments: impl Iterator<Item = OsString>,
+    explain: impl Fn(&clap::Error) -> Option<OptionError>,
+) -> Result<ArgMatches, ExitCode> {
     command.try_get_matches_from(arguments).map_err(|error| {
-        if let Some(error) = options::explain(&error) {
+        if let Some(error) = explain(&error) {
             return usage_error(&error);
         }
         // Nobody is left to be told where this fails.

@@ -347,6 +347,13 @@ fn what_cannot_work_is_said_in_one_line() {
     }
 }
 
+#[test]
+fn an_unknown_option_is_not_explained_with_those_of_the_server() {
+    let ran = load("http://localhost/", "--clientz 3");
+    assert_eq!(ran.code, Some(2));
+    assert!(ran.stderr.contains("--clientz") && !ran.stderr.contains("--listen"), "{}", ran.stderr);
+}
+
 /// The guide explains each figure of the JSON.
 #[test]
 fn every_member_of_the_json_is_documented() {
