@@ -149,6 +149,15 @@ fn counted_batches_are_all_that_is_published() {
 }
 
 #[test]
+fn threads_without_a_publisher_serve_their_subscribers() {
+    let served = Served::start();
+    for pace in ["--rate 100 --duration 500ms", "--rate 100 --batches 20", "--window 2 --batches 20"] {
+        let ran = load(&url(served.address), &format!("--mode fanout --clients 6 --threads 3 {pace}"));
+        assert!(ran.assert_succeeded().number("/measured/delivered") >= 120.0, "{pace}");
+    }
+}
+
+#[test]
 fn a_lost_delivery_is_noticed() {
     let served = Served::start();
     let proxy = proxy::websocket(served.address, Harm::Drop(70));

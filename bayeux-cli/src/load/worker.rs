@@ -175,6 +175,8 @@ impl Worker {
                     self.crew.measure_from(start);
                 }
                 self.sending = match self.shared.plan.shape().pace {
+                    // Publishers are the first sessions, and sessions go round the threads.
+                    _ if self.thread >= self.shared.plan.publishers() => Sending::Nothing,
                     Pace::Closed { .. } => Sending::Closed { start, until },
                     Pace::Scheduled { .. } => Sending::Scheduled { start, until, batch: 0, batches },
                 };
@@ -278,7 +280,7 @@ impl Worker {
         }
     }
 
-    /// The first batch from `batch` on that one of this thread's sessions sends.
+    /// The first batch from `batch` on that one of this thread's publishers sends, of which there is one at least.
     fn next_own(&self, mut batch: u64, batches: u64) -> u64 {
         let plan = &self.shared.plan;
         while batch < batches && plan.thread_of(plan.publisher(batch)) != self.thread {
