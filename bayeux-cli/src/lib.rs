@@ -1,4 +1,5 @@
-//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services.
+//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services, and the load
+//! generator of `bayeux load`.
 //!
 //! The binary is a call of [`main`]. A program that wants the same server with services of its own calls [`main_with`];
 //! one that wants it inside itself, tests for example, calls [`serve::start`].
@@ -7,6 +8,7 @@ pub mod options;
 pub mod serve;
 
 mod chat;
+mod load;
 mod log;
 mod pages;
 mod site;
@@ -16,37 +18,47 @@ use std::process::ExitCode;
 
 use bayeux_server::ServerBuilder;
 use clap::{ArgMatches, Command};
+use options::OptionError;
 
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
     let command = Command::new("bayeux")
-        .about("A Bayeux (CometD protocol) server")
+        .about("A Bayeux (CometD protocol) server, and a load generator")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(options::command());
-    let matches = match parse(command, std::env::args_os()) {
+        .subcommand(options::command())
+        .subcommand(load::command());
+    // The nearest known option is one of `serve`.
+    let serves = std::env::args_os().nth(1).is_some_and(|name| name == "serve");
+    let explain = |error: &clap::Error| if serves { options::explain(error) } else { None };
+    let matches = match parse(command, std::env::args_os(), explain) {
         Ok(matches) => matches,
         Err(code) => return code,
     };
     match matches.subcommand() {
         Some(("serve", matches)) => run(matches, |server| server),
+        Some(("load", matches)) => load::main(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     }
 }
 
 /// As `bayeux serve`, with this process's arguments and environment, and what `customise` adds to the server.
 pub fn main_with(customise: impl FnOnce(ServerBuilder) -> ServerBuilder) -> ExitCode {
-    match parse(options::command(), std::env::args_os()) {
+    match parse(options::command(), std::env::args_os(), options::explain) {
         Ok(matches) => run(&matches, customise),
         Err(code) => code,
     }
 }
 
 /// Reads the command line; what clap has to say instead, help or an error, is said.
-fn parse(command: Command, arguments: impl Iterator<Item = OsString>) -> Result<ArgMatches, ExitCode> {
+fn parse(
+    command: Command,
+    arguments: impl Iterator<Item = OsString>,
+    explain: impl Fn(&clap::Error) -> Option<OptionError>,
+) -> Result<ArgMatches, ExitCode> {
     command.try_get_matches_from(arguments).map_err(|error| {
-        if let Some(error) = options::explain(&error) {
+        if let Some(error) = explain(&error) {
             return usage_error(&error);
         }
         // Nobody is left to be told where this fails.
@@ -80,13 +92,13 @@ fn run(matches: &ArgMatches, customise: impl FnOnce(ServerBuilder) -> ServerBuil
 /// The exit code for a command line, an environment or a file that cannot be used, as with most commands.
 const USAGE: u8 = 2;
 
-fn usage_error(error: &dyn std::error::Error) -> ExitCode {
+pub(crate) fn usage_error(error: &dyn std::error::Error) -> ExitCode {
     complain(error);
     ExitCode::from(USAGE)
 }
 
 #[allow(clippy::print_stderr, reason = "a command says on stderr what is wrong, whatever the log level")]
-fn complain(error: &dyn std::error::Error) {
+pub(crate) fn complain(error: &dyn std::error::Error) {
     let mut message = format!("bayeux: {error}");
     let mut source = error.source();
     while let Some(cause) = source {

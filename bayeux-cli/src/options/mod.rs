@@ -23,6 +23,7 @@ use bayeux_ws::{WsOptions, WsOptionsError};
 use clap::ArgMatches;
 
 pub use command::{command, explain};
+pub(crate) use slot::duration;
 pub use source::Origin;
 
 use names::Names;

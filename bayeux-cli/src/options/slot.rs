@@ -323,6 +323,11 @@ fn number_and_unit(text: &str) -> Result<(i64, &str), Unacceptable> {
     Ok((number.parse().map_err(|_| Unacceptable)?, unit.trim_start()))
 }
 
+/// A time as every option takes it: with a unit, or in milliseconds.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    millis(text, 1).ok().and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
+}
+
 /// Milliseconds; a bare number counts `bare` of them.
 fn millis(text: &str, bare: i64) -> Result<i64, Unacceptable> {
     let (number, unit) = number_and_unit(text)?;
