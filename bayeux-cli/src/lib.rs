@@ -1,4 +1,5 @@
-//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services.
+//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services, and the
+//! conformance suite of `bayeux check`.
 //!
 //! The binary is a call of [`main`]. A program that wants the same server with services of its own calls [`main_with`];
 //! one that wants it inside itself, tests for example, calls [`serve::start`].
@@ -7,6 +8,7 @@ pub mod options;
 pub mod serve;
 
 mod chat;
+mod check;
 mod log;
 mod pages;
 mod site;
@@ -20,17 +22,19 @@ use clap::{ArgMatches, Command};
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
     let command = Command::new("bayeux")
-        .about("A Bayeux (CometD protocol) server")
+        .about("A Bayeux (CometD protocol) server, and a check for others")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(options::command());
+        .subcommand(options::command())
+        .subcommand(check::command());
     let matches = match parse(command, std::env::args_os()) {
         Ok(matches) => matches,
         Err(code) => return code,
     };
     match matches.subcommand() {
         Some(("serve", matches)) => run(matches, |server| server),
+        Some(("check", matches)) => check::main(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     }
 }

@@ -29,6 +29,11 @@ use names::Names;
 use source::Given;
 use table::{Place, Spec, TABLE};
 
+/// Reads a time as all options are written: a number with a unit, or milliseconds. None where it is neither.
+pub(crate) fn duration(text: &str) -> Option<Duration> {
+    slot::duration(text)
+}
+
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]

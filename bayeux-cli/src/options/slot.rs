@@ -323,6 +323,12 @@ fn number_and_unit(text: &str) -> Result<(i64, &str), Unacceptable> {
     Ok((number.parse().map_err(|_| Unacceptable)?, unit.trim_start()))
 }
 
+/// A time that is not negative.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let millis = millis(text.trim(), 1).ok()?;
+    u64::try_from(millis).ok().map(Duration::from_millis)
+}
+
 /// Milliseconds; a bare number counts `bare` of them.
 fn millis(text: &str, bare: i64) -> Result<i64, Unacceptable> {
     let (number, unit) = number_and_unit(text)?;
