@@ -132,9 +132,10 @@ impl Agent {
         Ok(shared.insert(http2).clone())
     }
 
-    /// Drops all idle connections.
-    pub(super) fn hang_up(&self) {
+    /// Drops all connections that are not in use.
+    pub(super) async fn hang_up(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.http2.lock().await = None;
     }
 
     fn remember(&self, response: &Response) {

@@ -68,6 +68,9 @@ pub(super) enum Reaction {
 /// How long a connect must go unanswered to be counted as held: far more than an answer takes.
 const HELD: Duration = Duration::from_millis(250);
 
+/// How long an answer over WebSocket may come after the pong to a ping that was sent behind its request.
+const LATE: Duration = Duration::from_secs(3);
+
 impl Client {
     /// A client with connections, but without a session.
     pub(super) async fn open(env: &Arc<Env>, transport: Transport, log: &Log) -> Outcome<Self> {
@@ -99,6 +102,12 @@ impl Client {
         Ok(Self::with(&self.env, self.transport, &self.log, Link::Http(tab)))
     }
 
+    /// Another client on the same connections, with a session to come.
+    pub(super) fn sharing(&self) -> Outcome<Self> {
+        let agent = self.agent()?.clone();
+        Ok(Self::with(&self.env, self.transport, &self.log, Link::Http(agent)))
+    }
+
     /// The side of HTTP.
     pub(super) fn agent(&self) -> Outcome<&Agent> {
         match &self.link {
@@ -118,7 +127,7 @@ impl Client {
     /// Leaves the connections that it has, and makes new ones; session and cookies stay (rule L-2).
     pub(super) async fn reconnect(&mut self) -> Outcome {
         match &mut self.link {
-            Link::Http(agent) => agent.hang_up(),
+            Link::Http(agent) => agent.hang_up().await,
             Link::WebSocket(socket) => **socket = upgrade(&self.env, &self.log, "", &[]).await?,
         }
         self.polling = None;
@@ -260,6 +269,12 @@ impl Client {
         answer.add(agent.envelope(&response)?)?;
         self.keep(&answer.messages, &mut Outstanding::new(envelope));
         Ok(answer)
+    }
+
+    /// Sends a request of the case's own making over HTTP; yields the response, whatever its status.
+    pub(super) async fn respond(&mut self, request: Request) -> Outcome<Response> {
+        let agent = self.agent()?.clone();
+        Ok(agent.send(request, self.patience()).await?)
     }
 
     /// Reads frames until all messages of an envelope have their replies.
@@ -450,15 +465,6 @@ impl Client {
         Ok(())
     }
 
-    /// Several deliveries on a channel.
-    pub(super) async fn receive_all(&mut self, channel: &str, count: usize) -> Outcome<Vec<Value>> {
-        let mut messages = Vec::with_capacity(count);
-        while messages.len() < count {
-            messages.push(self.receive(channel).await?);
-        }
-        Ok(messages)
-    }
-
     /// A delivery on a channel has come, and its data is `data`.
     pub(super) async fn receives(&mut self, channel: &str, data: impl Into<Value>) -> Outcome<Value> {
         let (message, data) = (self.receive(channel).await?, data.into());
@@ -519,9 +525,9 @@ impl Client {
                 Frame::Text(text) => answered = Some(envelope(&text)?),
                 Frame::Close(code, _) => return Ok(Reaction::Closed(code)),
                 Frame::Cut => return Ok(Reaction::Closed(None)),
-                // The answer to a message comes before the pong in any server that reads in order, but need not.
+                // Servers answer pings as soon as they read them, which may be before they have dealt with the text.
                 Frame::Pong(_) if answered.is_none() => {
-                    let more = tokio::time::timeout(HELD, socket.next()).await;
+                    let more = tokio::time::timeout(LATE, socket.next()).await;
                     return match more {
                         Err(_) => Ok(Reaction::Silence),
                         Ok(Ok(Frame::Text(text))) => Ok(Reaction::Answered(envelope(&text)?)),

@@ -271,9 +271,10 @@ async fn unknown_fields_are_ignored(cx: &Cx) -> Outcome {
     let mut client = cx.session().await?;
     let channel = cx.channel("a");
     let more = json!({"subscription": channel, "advice": {"timeout": 0}, "x-colour": {"deep": [null]}, "": 1});
-    for kind in ["/meta/subscribe", "/meta/connect", "/meta/unsubscribe", "/meta/disconnect"] {
-        client.request(kind, more.clone()).await?.successful()?;
-    }
+    client.request("/meta/subscribe", more.clone()).await?.successful()?;
+    client.connect_with(more.clone()).await?.successful()?;
+    client.request("/meta/unsubscribe", more.clone()).await?.successful()?;
+    client.request("/meta/disconnect", more).await?.successful()?;
     Ok(())
 }
 

@@ -1,12 +1,22 @@
 //! The cases, a file for each subject.
 
+mod ack;
+mod callback;
 mod channels;
 mod connect;
+mod cookies;
 mod disconnect;
 mod envelope;
+mod extensions;
 mod handshake;
+mod hostile_http;
+mod hostile_messages;
+mod hostile_websocket;
+mod http;
+mod http2;
 mod publish;
 mod subscribe;
+mod websocket;
 
 use super::case::Case;
 
@@ -20,6 +30,16 @@ pub(super) fn all() -> Vec<Case> {
         ("subscribe", subscribe::cases()),
         ("publish", publish::cases()),
         ("channels", channels::cases()),
+        ("browsers and connections", cookies::cases()),
+        ("long-polling", http::cases()),
+        ("callback-polling", callback::cases()),
+        ("websocket", websocket::cases()),
+        ("http2", http2::cases()),
+        ("acknowledgement", ack::cases()),
+        ("other extensions", extensions::cases()),
+        ("hostile messages", hostile_messages::cases()),
+        ("hostile HTTP", hostile_http::cases()),
+        ("hostile frames", hostile_websocket::cases()),
     ]
     .into_iter()
     .flat_map(|(family, cases)| cases.into_iter().map(move |case| case.of(family)))

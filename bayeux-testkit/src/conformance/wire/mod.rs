@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(super) use dial::{Dialer, Protocol, Stream};
 pub(super) use http1::{Http1, Request, Response};
 pub(super) use http2::Http2;
-pub(super) use websocket::{Frame, Opcode, WebSocket};
+pub(super) use websocket::{Frame, Opcode, WebSocket, encode};
 
 /// What is kept of an answer: no honest one comes near.
 const HEAD_MAX: usize = 256 << 10;
