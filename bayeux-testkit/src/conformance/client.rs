@@ -37,18 +37,29 @@ enum Link {
     WebSocket(Box<WebSocket>),
 }
 
-/// A connect that the server may hold. Dropping it closes its connection, where it has one of its own.
+/// A connect that the server may hold. Dropped, it is left to end as the server likes; what comes is lost.
 pub(super) struct Held {
     pub(super) request: Value,
     response: Option<Task>,
 }
 
-/// A request under way; it ends with this value.
-struct Task(JoinHandle<Result<Response, Lost>>);
+/// A request under way.
+type Task = JoinHandle<Result<Response, Lost>>;
 
-impl Drop for Task {
-    fn drop(&mut self) {
-        self.0.abort();
+impl Held {
+    /// The HTTP response that ends it, whatever its status.
+    pub(super) async fn response(self) -> Outcome<Result<Response, Lost>> {
+        match self.response {
+            Some(task) => task.await.map_err(|error| Stop::failed(error.to_string())),
+            None => Err(Stop::Skipped("only over HTTP".to_owned())),
+        }
+    }
+
+    /// Cuts the request's connection, or resets its stream.
+    pub(super) fn cut(self) {
+        if let Some(task) = self.response {
+            task.abort();
+        }
     }
 }
 
@@ -67,6 +78,9 @@ pub(super) enum Reaction {
 
 /// How long a connect must go unanswered to be counted as held: far more than an answer takes.
 const HELD: Duration = Duration::from_millis(250);
+
+/// A pause between connects that bring nothing: not every server holds them.
+const BREATH: Duration = Duration::from_millis(20);
 
 /// How long an answer over WebSocket may come after the pong to a ping that was sent behind its request.
 const LATE: Duration = Duration::from_secs(3);
@@ -224,6 +238,24 @@ impl Client {
         self.request("/meta/disconnect", json!({})).await
     }
 
+    /// Sends one message that must not succeed: its reply says so, or it is refused together with its envelope.
+    pub(super) async fn fails(&mut self, channel: &str, fields: Value) -> Outcome {
+        let message = self.message(channel, fields);
+        self.fails_as_it_is(&message).await
+    }
+
+    /// As [`fails`](Self::fails), without an id or a `clientId` but the message's own.
+    pub(super) async fn fails_as_it_is(&mut self, message: &Value) -> Outcome {
+        match self.provoke(json!([message]).to_string().as_bytes()).await? {
+            Reaction::Answered(replies) => {
+                let refused = replies.iter().any(|reply| reply["successful"] == false);
+                ensure!(refused, "expected a reply with successful:false, got {}", brief(&Value::Array(replies)));
+                Ok(())
+            }
+            other @ (Reaction::Status(_) | Reaction::Closed(_) | Reaction::Silence) => other.refused(),
+        }
+    }
+
     /// Sends one message with an id and the session's `clientId`; waits for its reply.
     pub(super) async fn request(&mut self, channel: &str, fields: Value) -> Outcome<Reply> {
         let message = self.message(channel, fields);
@@ -273,8 +305,11 @@ impl Client {
 
     /// Sends a request of the case's own making over HTTP; yields the response, whatever its status.
     pub(super) async fn respond(&mut self, request: Request) -> Outcome<Response> {
-        let agent = self.agent()?.clone();
-        Ok(agent.send(request, self.patience()).await?)
+        let patience = self.patience();
+        match &mut self.link {
+            Link::Http(agent) => Ok(agent.send(request, patience).await?),
+            Link::WebSocket(_) => Err(Stop::Skipped("only over HTTP".to_owned())),
+        }
     }
 
     /// Reads frames until all messages of an envelope have their replies.
@@ -351,7 +386,7 @@ impl Client {
             Link::Http(agent) => {
                 let agent = agent.clone();
                 let http = agent.request(text.as_bytes());
-                Some(Task(tokio::spawn(async move { agent.send(http, patience).await })))
+                Some(tokio::spawn(async move { agent.send(http, patience).await }))
             }
             Link::WebSocket(socket) => {
                 socket.text(text.as_bytes()).await?;
@@ -366,7 +401,7 @@ impl Client {
         if let Some(task) = &mut held.response {
             // A task that is finished can be asked only once.
             tokio::time::sleep(a_while).await;
-            return Ok(!task.0.is_finished());
+            return Ok(!task.is_finished());
         }
         let deadline = Instant::now() + a_while;
         loop {
@@ -394,7 +429,7 @@ impl Client {
         let mut outstanding = Outstanding::new(&held.request);
         let mut answer = Answer::default();
         if let Some(task) = &mut held.response {
-            let response = (&mut task.0).await.map_err(|error| Stop::failed(error.to_string()))??;
+            let response = task.await.map_err(|error| Stop::failed(error.to_string()))??;
             answer.add(self.agent()?.envelope(&response)?)?;
             self.keep(&answer.messages, &mut outstanding);
         } else {
@@ -411,14 +446,6 @@ impl Client {
         }
         let reply = answer.reply_to(&held.request);
         Ok((answer, reply))
-    }
-
-    /// The HTTP response that ends a held connect, whatever its status.
-    pub(super) async fn finish_response(&mut self, mut held: Held) -> Outcome<Result<Response, Lost>> {
-        match &mut held.response {
-            Some(task) => (&mut task.0).await.map_err(|error| Stop::failed(error.to_string())),
-            None => Err(Stop::Skipped("only over HTTP".to_owned())),
-        }
     }
 
     // Deliveries.
@@ -460,8 +487,11 @@ impl Client {
             self.keep(&envelope(&text)?, &mut Outstanding::default());
             return Ok(());
         }
-        let reply = self.connect_with(json!({})).await?;
-        reply.successful()?;
+        let before = self.inbox.len();
+        self.connect_with(json!({})).await?.successful()?;
+        if self.inbox.len() == before {
+            tokio::time::sleep(BREATH).await;
+        }
         Ok(())
     }
 
@@ -567,7 +597,9 @@ impl Reaction {
     pub(super) fn answered(self) -> Outcome<Vec<Value>> {
         match self {
             Self::Answered(messages) => Ok(messages),
-            other => Err(Stop::failed(format!("expected an answer, got {other:?}"))),
+            Self::Status(_) | Self::Closed(_) | Self::Silence => {
+                Err(Stop::failed(format!("expected an answer, got {self:?}")))
+            }
         }
     }
 }

@@ -57,10 +57,10 @@ pub(super) async fn probe(env: &Arc<Env>) -> Server {
             Err(stop) => server.refusals.push(format!("{}: {}", transport.name(), stop.reason())),
         }
     }
-    if let Some(transport) = server.transports.first() {
-        if decodes_binary(env, *transport).await == Ok(true) {
-            server.extensions.push(Need::Binary.name().to_owned());
-        }
+    if let Some(transport) = server.transports.first()
+        && decodes_binary(env, *transport).await == Ok(true)
+    {
+        server.extensions.push(Need::Binary.name().to_owned());
     }
     server
 }

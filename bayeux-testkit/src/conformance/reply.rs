@@ -46,7 +46,7 @@ impl Outstanding {
     /// The messages of an envelope, or the one that is none.
     pub(super) fn new(envelope: &Value) -> Self {
         let mut outstanding = Self::default();
-        let messages = envelope.as_array().map_or(std::slice::from_ref(envelope), Vec::as_slice);
+        let messages = envelope.as_array().map_or_else(|| std::slice::from_ref(envelope), Vec::as_slice);
         for message in messages.iter().filter(|message| message.is_object()) {
             match id(message) {
                 Some(id) => drop(outstanding.by_id.insert(id, message.clone())),

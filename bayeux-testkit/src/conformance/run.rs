@@ -144,6 +144,6 @@ fn verdict(outcome: Outcome, log: &Log) -> Verdict {
 
 /// A case waits for several answers, and for a held connect now and then.
 fn limit(env: &Env, case: &Case) -> Duration {
-    let steps = env.options.timeout * 3;
+    let steps = env.options.timeout * 6;
     if case.slow { steps + env.server.timeout() * 3 + Duration::from_secs(60) } else { steps }
 }

@@ -67,6 +67,9 @@ async fn matches_not(cx: &Cx, pattern: &str, channels: &[&str]) -> Outcome {
         let channel = cx.channel(name);
         bob.publish(&channel, *name).await?.successful()?;
         alice.hears_no_more(&mut bob, &channel).await?;
+        // Nor may it come under another name.
+        let stray = alice.inbox.iter().find(|message| message["data"] == *name);
+        ensure!(stray.is_none(), "expected nothing of what was published on {channel}, got {stray:?}");
     }
     Ok(())
 }

@@ -176,15 +176,7 @@ async fn negative_id_is_refused(cx: &Cx) -> Outcome {
 async fn missing_channel_is_refused(cx: &Cx) -> Outcome {
     let mut client = cx.session().await?;
     let message = json!({"id": client.fresh_id(), "clientId": client.id, "data": 1});
-    match client.provoke(json!([message]).to_string().as_bytes()).await?.answered() {
-        Ok(messages) => {
-            let refused = messages.iter().any(|reply| reply["successful"] == false);
-            ensure!(refused, "expected a reply with successful:false, got {}", brief(&Value::Array(messages)));
-            Ok(())
-        }
-        // Refused as a whole, it is not successful either.
-        Err(_) => Ok(()),
-    }
+    client.fails_as_it_is(&message).await
 }
 
 async fn missing_channel_is_named(cx: &Cx) -> Outcome {

@@ -503,7 +503,8 @@ async fn pipelined_requests_are_answered_in_order(cx: &Cx) -> Outcome {
     for id in 1..=3 {
         let response = greets(cx, &mut connection).await?;
         let reply: Value = serde_json::from_slice(&response.body).unwrap_or_default();
-        ensure!(reply[0]["id"] == id.to_string(), "expected the reply to request {id}, got {}", brief(&reply));
+        let id = id.to_string();
+        ensure!(reply[0]["id"] == id, "expected the reply to request {id}, got {}", brief(&reply));
     }
     Ok(())
 }

@@ -71,8 +71,7 @@ async fn http2_holds_many_connects(cx: &Cx) -> Outcome {
 
 async fn http2_reset_ends_a_request_alone(cx: &Cx) -> Outcome {
     let mut client = cx.session().await?;
-    let held = client.hold().await?;
-    drop(held);
+    client.hold().await?.cut();
     client.publish(&cx.channel("a"), 1).await?.successful()?;
     client.connect().await?.successful()?;
     Ok(())
@@ -83,7 +82,7 @@ async fn http2_many_resets_are_survived(cx: &Cx) -> Outcome {
     for _ in 0..200 {
         let held = client.start_connect(json!({})).await?;
         tokio::task::yield_now().await;
-        drop(held);
+        held.cut();
     }
     // A server may end the connection of who resets so much.
     client.reconnect().await?;

@@ -104,10 +104,10 @@ fn card(page: &mut String, name: &str, what: &str, count: Count) {
     let part = |class: &str, part: usize| {
         format!("<i class=\"{class}\" style=\"width:{:.2}%\"></i>", 100.0 * part as f64 / total)
     };
-    let _ = write!(
+    let _ = writeln!(
         page,
         "<div class=\"card\"><b>{name}</b><p>{what}</p><div class=\"bar\">{}{}{}</div>\
-         <div class=\"figures\">{} passed, {} failed, {} known, {} skipped</div></div>\n",
+         <div class=\"figures\">{} passed, {} failed, {} known, {} skipped</div></div>",
         part("passed", count.passed),
         part("failed", count.failed),
         part("expected", count.expected),

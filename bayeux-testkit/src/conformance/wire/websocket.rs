@@ -182,7 +182,7 @@ impl WebSocket {
         }
         let (last, opcode) = (first & 0x80 != 0, first & 0x0f);
         match opcode {
-            0 | 1 | 2 => {
+            0..=2 => {
                 let (kind, mut text) = match (opcode, self.message.take()) {
                     (0, Some(begun)) => begun,
                     (0, None) => return Err(malformed("a continuation continues nothing")),
