@@ -1,5 +1,5 @@
-//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services, and the load
-//! generator of `bayeux load`.
+//! The `bayeux` command as a library: the server of `bayeux serve`, its options and its chat services, the load
+//! generator of `bayeux load` and the conformance suite of `bayeux check`.
 //!
 //! The binary is a call of [`main`]. A program that wants the same server with services of its own calls [`main_with`];
 //! one that wants it inside itself, tests for example, calls [`serve::start`].
@@ -8,6 +8,7 @@ pub mod options;
 pub mod serve;
 
 mod chat;
+mod check;
 mod load;
 mod log;
 mod pages;
@@ -23,11 +24,12 @@ use options::OptionError;
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
     let command = Command::new("bayeux")
-        .about("A Bayeux (CometD protocol) server, and a load generator")
+        .about("A Bayeux (CometD protocol) server, a load generator and a conformance suite")
         .version(env!("CARGO_PKG_VERSION"))
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(options::command())
+        .subcommand(check::command())
         .subcommand(load::command());
     // The nearest known option is one of `serve`.
     let serves = std::env::args_os().nth(1).is_some_and(|name| name == "serve");
@@ -38,6 +40,7 @@ pub fn main() -> ExitCode {
     };
     match matches.subcommand() {
         Some(("serve", matches)) => run(matches, |server| server),
+        Some(("check", matches)) => check::main(matches),
         Some(("load", matches)) => load::main(matches),
         _ => unreachable!("clap insists on a subcommand that it knows"),
     }

@@ -88,6 +88,8 @@
 
 mod check;
 mod client;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod hooks;
 mod random;
 pub mod script;

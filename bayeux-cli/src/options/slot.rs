@@ -323,9 +323,9 @@ fn number_and_unit(text: &str) -> Result<(i64, &str), Unacceptable> {
     Ok((number.parse().map_err(|_| Unacceptable)?, unit.trim_start()))
 }
 
-/// A time as every option takes it: with a unit, or in milliseconds.
+/// A time as every option takes it: with a unit, or in milliseconds; not negative.
 pub(crate) fn duration(text: &str) -> Option<Duration> {
-    millis(text, 1).ok().and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
+    millis(text.trim(), 1).ok().and_then(|millis| u64::try_from(millis).ok()).map(Duration::from_millis)
 }
 
 /// Milliseconds; a bare number counts `bare` of them.
