@@ -225,7 +225,8 @@ pub struct Config {
     pub max_channels: usize,
     /// Envelopes that wait on one connection for the one in progress. Default: 64 (ours).
     pub max_waiting_envelopes: usize,
-    /// Their bytes together. Default: 16 MiB (rule Z-20).
+    /// Their bytes together, as they are in memory: [`Batch::footprint`](bayeux_proto::Batch::footprint). Default: 16 MiB
+    /// (rule Z-20).
     pub max_waiting_bytes: usize,
     /// Messages that wait for a hook in one engine; beyond it the answer is no. Default: 100,000 (ours).
     pub max_parked_lanes: usize,

@@ -176,13 +176,13 @@ impl Lane {
 
 impl Lane {
     fn enqueue(&mut self, batch: Batch) {
-        self.inbox_bytes += batch.bytes;
+        self.inbox_bytes += batch.footprint();
         self.inbox.push_back(batch);
     }
 
     fn dequeue(&mut self) -> Option<Batch> {
         let batch = self.inbox.pop_front()?;
-        self.inbox_bytes -= batch.bytes;
+        self.inbox_bytes -= batch.footprint();
         Some(batch)
     }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bayeux_server::proto::Batch;
 use bayeux_server::{Parking, RequestBody, Server, ServiceFuture, Transport, TransportService};
 use bytes::Bytes;
 use http::request::Parts;
@@ -11,7 +10,7 @@ use http::{Method, Request};
 use crate::content::ContentError;
 use crate::exchange::{self, Begun, Form, Refusal};
 use crate::form;
-use crate::long_polling::append;
+use crate::long_polling::Gathered;
 use crate::options::{HttpOptions, HttpOptionsError};
 
 /// The `callback-polling` transport: messages in the query of a `GET`, answered with a script that calls a function with
@@ -66,17 +65,15 @@ async fn begin(server: Server, options: Arc<HttpOptions>, parts: Parts) -> Resul
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     let callback = callback(query, &options)?;
     let limits = server.limits(Transport::CallbackPolling);
-    let mut batch = Batch::default();
+    let mut gathered = Gathered::new(&limits);
     for message in form::values(query, "message") {
         // Rule TJ-1: a URL is UTF-8, and an escape that is none is not JSON either.
         if std::str::from_utf8(&message).is_err() {
             return Err(Refusal::Content(ContentError::Malformed));
         }
-        append(&mut batch, message, &limits)?;
+        gathered.add(message)?;
     }
-    if batch.messages.is_empty() {
-        return Err(Refusal::NoMessages);
-    }
+    let batch = gathered.batch()?;
     Ok(Begun::new(server, &options, Transport::CallbackPolling, parts, batch, Form::Script(callback)).await)
 }
 

@@ -74,26 +74,89 @@ async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<Reque
 
 /// The messages of a body: JSON, or JSON in the fields of a form (rules TH-4, TH-6).
 fn messages(content: Content, body: Bytes, limits: &Limits) -> Result<Batch, Refusal> {
-    let mut batch = Batch::default();
+    let mut gathered = Gathered::new(limits);
     if content.is_form(&body) {
         for message in form::values(&body, "message") {
-            let text = content.to_utf8(message).map_err(Refusal::Content)?;
-            append(&mut batch, text, limits)?;
+            gathered.add(content.to_utf8(message).map_err(Refusal::Content)?)?;
         }
     } else {
-        let text = content.to_utf8(body).map_err(Refusal::Content)?;
-        batch = decode(text, limits).map_err(Refusal::Decode)?;
+        gathered.add(content.to_utf8(body).map_err(Refusal::Content)?)?;
     }
-    if batch.messages.is_empty() { Err(Refusal::NoMessages) } else { Ok(batch) }
+    gathered.batch()
 }
 
-/// Adds the messages of one field.
-pub(crate) fn append(batch: &mut Batch, text: Bytes, limits: &Limits) -> Result<(), Refusal> {
-    let part = decode(text, limits).map_err(Refusal::Decode)?;
-    batch.messages.extend(part.messages);
-    batch.bytes += part.bytes;
-    if batch.messages.len() > limits.messages_max {
-        return Err(Refusal::Decode(DecodeError::TooMany { limit: limits.messages_max }));
+/// The messages of several fields, within the limits of one envelope.
+pub(crate) struct Gathered<'a> {
+    batch: Batch,
+    limits: &'a Limits,
+    /// What the fields so far have left of them.
+    left: Limits,
+}
+
+impl<'a> Gathered<'a> {
+    pub(crate) fn new(limits: &'a Limits) -> Self {
+        Self { batch: Batch::default(), limits, left: *limits }
     }
-    Ok(())
+
+    /// Adds the messages of one field.
+    pub(crate) fn add(&mut self, text: Bytes) -> Result<(), Refusal> {
+        let part = decode(text, &self.left).map_err(|error| Refusal::Decode(self.of_all(error)))?;
+        let fields: usize = part.messages.iter().map(|message| message.fields.len()).sum();
+        self.left.fields_max = self.left.fields_max.saturating_sub(fields);
+        self.left.messages_max = self.left.messages_max.saturating_sub(part.messages.len());
+        self.batch.bytes += part.bytes;
+        if self.batch.messages.is_empty() {
+            // Nearly always the only ones: not moved.
+            self.batch.messages = part.messages;
+        } else {
+            self.batch.messages.extend(part.messages);
+        }
+        Ok(())
+    }
+
+    /// All of them; there must be one (rules TH-42, TJ-2).
+    pub(crate) fn batch(self) -> Result<Batch, Refusal> {
+        if self.batch.messages.is_empty() { Err(Refusal::NoMessages) } else { Ok(self.batch) }
+    }
+
+    /// The error with the limit that is in force, not what is left of it.
+    fn of_all(&self, error: DecodeError) -> DecodeError {
+        match error {
+            DecodeError::TooMany { .. } => DecodeError::TooMany { limit: self.limits.messages_max },
+            DecodeError::TooManyFields { .. } => DecodeError::TooManyFields { limit: self.limits.fields_max },
+            DecodeError::TooLarge { .. }
+            | DecodeError::NotUtf8 { .. }
+            | DecodeError::Syntax { .. }
+            | DecodeError::TooDeep { .. }
+            | DecodeError::NotMessages { .. }
+            | _ => error,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Z-9: however a form divides its messages, the limits are those of one envelope.
+    #[test]
+    fn limits_hold_for_all_fields_of_a_form_together() {
+        let limits = Limits::default();
+        let of = |field: &str| {
+            let mut gathered = Gathered::new(&limits);
+            let text = Bytes::from(field.to_owned());
+            (0..4).try_for_each(|_| gathered.add(text.clone())).map(|()| gathered.batch.messages.len())
+        };
+        let fields = |count| format!("[{{{}}}]", vec!["\"\":0"; count].join(","));
+        let messages = |count| format!("[{}]", vec!["{}"; count].join(","));
+        assert_eq!(of(&fields(25_000)).unwrap(), 4);
+        assert_eq!(of(&messages(5_000)).unwrap(), 20_000);
+        for (field, error) in [
+            (fields(25_001), DecodeError::TooManyFields { limit: limits.fields_max }),
+            (messages(5_001), DecodeError::TooMany { limit: limits.messages_max }),
+        ] {
+            let refusal = of(&field).unwrap_err();
+            assert!(matches!(&refusal, Refusal::Decode(found) if *found == error), "{refusal:?}");
+        }
+    }
 }

@@ -16,6 +16,15 @@ pub struct Batch {
     pub bytes: usize,
 }
 
+impl Batch {
+    /// Bytes that it takes in memory at least: its text, and what was made of it. Messages of two bytes take a hundred
+    /// times as many, so limits on what is kept of envelopes count these bytes, not those of the wire.
+    pub fn footprint(&self) -> usize {
+        let fields: usize = self.messages.iter().map(|message| message.fields.len()).sum();
+        self.bytes + self.messages.len() * size_of::<Message>() + fields * size_of::<(ByteString, RawJson)>()
+    }
+}
+
 /// A known field, named where a message has it with a type that it cannot have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

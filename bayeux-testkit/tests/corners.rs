@@ -345,6 +345,24 @@ fn envelopes_behind_a_parked_lane_are_bounded_in_bytes() {
     }
 }
 
+/// T-8: what counts is what they take in memory, which for the smallest messages is a hundred times their bytes.
+#[test]
+fn envelopes_of_small_messages_behind_a_parked_lane_are_bounded() {
+    for shards in SHARDS {
+        let mut world = World::new(Options::shards(shards));
+        let mut alice = Client::websocket(&mut world).connected(&mut world);
+        wait_for(&world, Points::LISTEN, "/slow");
+        alice.send(&mut world, json!({"channel": "/slow", "data": 1}));
+        let envelope = format!("[{}{{}}]", "{},".repeat(19_999));
+        let mut sent = 0;
+        while world.wants_input(alice.socket()) && sent < 60 {
+            world.send(alice.socket(), &envelope);
+            sent += 1;
+        }
+        assert!(sent <= 4, "{shards} shards: {sent} envelopes of 20,000 messages wait");
+    }
+}
+
 /// A-9, Z-9: a subscription by the application beyond the session's limit leaves no channel behind.
 #[test]
 fn refused_subscription_by_the_application_leaves_no_channel() {
