@@ -144,6 +144,7 @@ const RULES: &[(&str, &str)] = &[
     ("T-4", "OPTIONS on the endpoint is answered with status 200."),
     ("T-5", "Whatever follows the endpoint's path is ignored: clients append /handshake, /connect, /disconnect."),
     ("T-7", "Every Bayeux error comes with HTTP status 200; other statuses mean that nothing was processed."),
+    ("T-9", "Default limits are above what ordinary clients do."),
     // Long-polling.
     ("TH-4", "A body's charset is that of its Content-Type, UTF-8 where it has none."),
     ("TH-6", "Bodies are JSON without a Content-Type and with any JSON or plain text one; forms have a field message."),
