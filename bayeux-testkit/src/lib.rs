@@ -88,8 +88,10 @@
 mod check;
 mod client;
 mod hooks;
+pub mod net;
 mod random;
 pub mod script;
+pub mod swarm;
 mod wire;
 mod world;
 
