@@ -254,6 +254,7 @@ impl Client {
 
     /// Breaks everything off.
     pub(super) fn hang_up(&mut self, ground: &mut Ground) {
+        self.muddled = false;
         for call in std::mem::take(&mut self.calls).into_keys() {
             ground.net.abort(call);
         }
@@ -262,9 +263,8 @@ impl Client {
         }
     }
 
-    /// Handshakes again although it has a session: over WebSocket they share it then.
+    /// Handshakes again although it has a session, whose events still come.
     pub(super) fn handshake_again(&mut self, ground: &mut Ground) {
-        self.muddled |= self.phase == Phase::Connected && self.wire.is_some();
         self.handshake(ground);
     }
 
@@ -342,6 +342,9 @@ impl Client {
     // The way of a session.
 
     pub(super) fn handshake(&mut self, ground: &mut Ground) {
+        // Responses to what it asked before are no concern of the new session; on a WebSocket they cannot be told apart.
+        self.calls.clear();
+        self.muddled |= self.id.is_some() && self.wire.is_some();
         self.phase = Phase::Handshaking;
         self.life += 1;
         self.messages += 1;

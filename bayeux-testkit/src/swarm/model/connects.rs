@@ -228,7 +228,7 @@ impl Model {
             }
             return Ok(());
         }
-        if leaving && reply.advice.reconnect == Some(Reconnect::None) {
+        if leaving {
             // Its end is told right behind (rules D-3, V-22).
             return Ok(());
         }

@@ -344,7 +344,7 @@ impl Model {
             if session.holds > 0 || !self.is_calm(world, id) {
                 continue;
             }
-            if let Some(outlet) = self.outlet(session) {
+            if let Some(outlet) = self.outlet(id, session) {
                 let number = owed.number;
                 return Err(format!("K-13: event {number} waits for {id}, although {outlet:?} could take it"));
             }
@@ -362,10 +362,13 @@ impl Model {
     }
 
     /// Where the events of a session can go at once.
-    fn outlet(&self, session: &Session) -> Option<Peer> {
+    fn outlet(&self, id: &str, session: &Session) -> Option<Peer> {
         let options = self.options_of(session)?;
         let usable = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.open && !line.writing);
-        let held = session.held.as_ref().map(|held| held.line).filter(usable);
+        // A WebSocket that another session has taken carries nothing of this one.
+        let own = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.bound == Known::Sure(Some(id.to_owned())));
+        let sure = session.held.as_ref().filter(|held| held.deadline.1 < Time::MAX);
+        let held = sure.map(|held| held.line).filter(|peer| usable(peer) && own(peer));
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         match session.target {
             Known::Sure(Some(target)) if !only => Some(target).filter(usable),
@@ -387,8 +390,8 @@ impl Model {
         let Some(options) = self.options_of(session) else { return Ok(()) };
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
-        // With a budget, events may be handed out before the reply that they come with.
-        let coming = line.requests.iter().any(|request| request.kind == Kind::Connect && request.is_of(id));
+        // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
+        let coming = line.requests.iter().any(|request| request.may_be_of(id));
         if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }

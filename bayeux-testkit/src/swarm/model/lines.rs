@@ -140,6 +140,9 @@ impl Model {
             }
             return Ok(());
         }
+        if handshakes > 0 && !sure {
+            self.blur_target(peer);
+        }
         let session = if sure { self.find_session(peer, messages.first()) } else { None };
         for message in messages {
             let kind = facts::kind(message);
@@ -157,6 +160,15 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// A handshake waits on a WebSocket: it takes the push target from the session that is bound there (rule TW-10).
+    fn blur_target(&mut self, peer: Peer) {
+        if let Some(Known::Sure(Some(bound))) = self.lines.get(&peer).map(|line| &line.bound)
+            && let Some(session) = self.sessions.get_mut(bound)
+        {
+            session.target = Known::Unsure;
+        }
     }
 
     /// The session of an envelope, from its first message (rules TH-10, TH-11, TW-10 to TW-12).
@@ -275,9 +287,22 @@ impl Model {
         let Some(line) = self.lines.get_mut(&peer) else { return };
         (line.open, line.writing) = (false, false);
         let expiring = std::mem::take(&mut line.expiring);
-        let now = self.now;
-        for (_, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
+        let (now, bound) = (self.now, line.bound.clone());
+        let longest = Session::longest_life(&self.config);
+        // Those that something else of may be under way for: it may have ended the hold before.
+        let waiting = |id: &str| {
+            let mut others = self.lines.iter().filter(|(other, _)| **other != peer);
+            others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id)))
+        };
+        let unsure: Vec<String> = self.sessions.keys().filter(|id| waiting(id)).cloned().collect();
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
+            if was_held && bound != Known::Sure(Some(id.clone())) {
+                // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
+                let at = session.held.take().map(|held| held.deadline.1 + longest);
+                session.expires = (Some(Time::ZERO), at);
+                continue;
+            }
             let was_target = session.target == Known::Sure(Some(peer));
             if was_held {
                 session.held = None;
@@ -290,6 +315,9 @@ impl Model {
                 match session.transport {
                     Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
                     Known::Unsure => session.expires = (Some(now), None),
+                }
+                if unsure.contains(id) {
+                    session.expires.0 = Some(Time::ZERO);
                 }
             }
         }
@@ -389,8 +417,13 @@ impl Model {
     /// At rest, what waits for a reply waits for something (rule TW-29).
     pub(super) fn check_unanswered(&mut self, world: &World) -> Verdict {
         let mut done = Vec::new();
+        // What a connection that is gone had sent may go on, and nobody can tell whose question it asks.
+        let orphans = world.questions().iter().any(|question| question.conn.is_none());
         for (peer, line) in &mut self.lines {
             if world.is_blocked(*peer) {
+                continue;
+            }
+            if !line.open && orphans {
                 continue;
             }
             if !line.open {

@@ -1,6 +1,6 @@
 //! What replies may say (sections 2, 6, 8 to 10).
 
-use bayeux_core::{Point, RemovalReason, Transport};
+use bayeux_core::{Point, RemovalReason, Time, Transport};
 use bayeux_proto::{AckReply, Outgoing, Reply};
 
 use super::deliveries::Answered;
@@ -30,7 +30,12 @@ impl Model {
         }
         self.check_error(peer, &request, reply)?;
         self.after_reply(world, peer, &request, reply, messages, events)?;
-        Ok(Some(Answered { kind: request.kind, successful: reply.successful }))
+        // What failed before anybody looked at what it asks for is no connect to the server, either.
+        let early = reply.error.as_ref().is_some_and(|error| error.code() == 402)
+            || request.invalid.is_some()
+            || matches!(self.denial(&request), Some(Point::Incoming));
+        let kind = if early { Kind::Other } else { request.kind };
+        Ok(Some(Answered { kind, successful: reply.successful }))
     }
 
     fn after_reply(
@@ -109,6 +114,11 @@ impl Model {
             }
             if transport == Transport::WebSocket && session.target != Known::Sure(Some(peer)) {
                 session.target = Known::Unsure;
+            }
+            if let Some(held) = session.held.as_mut().filter(|held| held.line != peer) {
+                // Perhaps it gave way to this message, perhaps it came later (rule L-43).
+                (held.deadline, held.advice) = ((Time::ZERO, Time::MAX), Known::Unsure);
+                session.expires = (Some(Time::ZERO), None);
             }
             return;
         }
@@ -263,6 +273,12 @@ impl Model {
             return Ok(());
         };
         let id = handshake.client_id.to_string();
+        if let Known::Sure(Some(old)) = &line.bound
+            && matches!(peer, Peer::Socket(_))
+            && let Some(session) = self.sessions.get_mut(old)
+        {
+            session.target = Known::Sure(None);
+        }
         line.bound = Known::Sure(Some(id.clone()));
         line.expiring.push(Expiring { session: id.clone(), hold: None });
         let wanted: Vec<_> = self.config.allowed_transports.iter().map(|transport| transport.as_str()).collect();
