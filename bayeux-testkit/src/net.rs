@@ -289,7 +289,8 @@ impl Net {
         }
     }
 
-    /// Everything is well again, for all hosts: fair weather, open ways; both ends hear of dead connections.
+    /// Everything is well again, for all hosts: fair weather, open ways, clients that read; both ends hear of dead
+    /// connections.
     pub fn heal(&mut self) {
         for at in 0..self.hosts.len() {
             let host = HostKey(at);
@@ -298,6 +299,9 @@ impl Net {
             self.release(host);
         }
         for at in 0..self.links.len() {
+            if let End::Socket(socket) = self.links[at].end {
+                self.world.unstall(socket);
+            }
             let link = &self.links[at];
             if link.dead_to_server || link.dead_to_client || link.client_gone != link.server_gone {
                 self.end_at_server(at);

@@ -187,6 +187,21 @@ impl Model {
         others.filter(same).count()
     }
 
+    /// How many other sessions of the browser of a session may have a connect held.
+    fn possible_tabs(&self, id: &str) -> usize {
+        let browser = self.sessions.get(id).and_then(|session| session.browser.as_ref());
+        let same = |(other, session): &(&String, &super::Session)| {
+            let mut lines = self.lines.iter().filter(|(_, line)| line.transport.is_http());
+            *other != id
+                && session.browser.is_some()
+                && session.browser.as_ref() == browser
+                && lines.any(|(_, line)| {
+                    line.requests.iter().any(|request| request.kind == Kind::Connect && request.may_be_of(other))
+                })
+        };
+        self.sessions.iter().filter(same).count()
+    }
+
     /// Connects are not held for longer than their timeout (rule K-13).
     pub(super) fn check_held(&mut self, world: &World) -> Verdict {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
@@ -256,6 +271,10 @@ impl Model {
                 (overlaid(held.advice, now), Some(request.serial))
             }
             None => {
+                if !sharp && let Some(session) = self.sessions.get_mut(&id) {
+                    // Perhaps it was held for a while, and an earlier one gave way.
+                    session.doubt_hold();
+                }
                 let expected = self.process_connect(peer, &id, request, sharp);
                 if sharp {
                     self.check_not_held(peer, &id, request, was_connected, tabs, messages, events)?;
@@ -264,7 +283,7 @@ impl Model {
             }
         };
         if tabs {
-            self.check_tab_advice(peer, &id, http2, reply, sharp)?;
+            self.check_tab_advice(&id, http2, reply, sharp)?;
         } else if let Known::Sure(expected) = expected
             && expected != reply.advice
         {
@@ -299,6 +318,11 @@ impl Model {
     /// A held connect is answered when there is something to say, or its time is over.
     fn check_resumed(&self, id: &str, held: &Held, messages: &[Outgoing], events: usize) -> Verdict {
         if self.now >= held.deadline.0 {
+            return Ok(());
+        }
+        // Something of it on another connection may take what this one was woken for.
+        let mut others = self.lines.iter().filter(|(peer, _)| **peer != held.line);
+        if others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id))) {
             return Ok(());
         }
         let ahead = self.lines.get(&held.line).is_some_and(|line| line.ahead);
@@ -357,21 +381,20 @@ impl Model {
     }
 
     /// A browser has too many connects (rule TH-31).
-    fn check_tab_advice(&self, peer: Peer, id: &str, http2: bool, reply: &Reply, sharp: bool) -> Verdict {
+    fn check_tab_advice(&self, id: &str, http2: bool, reply: &Reply, sharp: bool) -> Verdict {
         let interval = self.config.multi_session_interval.as_millis() as u64;
         if reply.advice.reconnect != Some(Reconnect::Retry) || reply.advice.interval_ms != Some(interval) {
             return Err(format!("TH-31: a surplus connect of {id} was answered with {:?}", reply.advice));
         }
-        self.check_surplus(peer, id, http2, sharp)
+        self.check_surplus(id, http2, sharp)
     }
 
-    fn check_surplus(&self, peer: Peer, id: &str, http2: bool, sharp: bool) -> Verdict {
+    fn check_surplus(&self, id: &str, http2: bool, sharp: bool) -> Verdict {
         let limit =
             if http2 { self.config.http2_max_sessions_per_browser } else { self.config.max_sessions_per_browser };
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let known = self.sessions.get(id).and_then(|session| session.browser.as_ref()).is_some();
-        // Others may have ended their hold in the same moment.
-        if sharp && (!known || self.held_tabs(id, peer) < limit) {
+        if sharp && (!known || self.possible_tabs(id) < limit) {
             return Err(format!("TH-30: a connect of {id} was one too many, and is not"));
         }
         Ok(())
@@ -389,7 +412,7 @@ impl Model {
             if reply.advice.reconnect != Some(Reconnect::None) || !reply.advice.multiple_clients {
                 return Err(format!("TH-32: a refused connect of {id} was answered with {:?}", reply.advice));
             }
-            return self.check_surplus(peer, id, http2, sharp);
+            return self.check_surplus(id, http2, sharp);
         }
         if let Some(session) = self.sessions.get_mut(id) {
             session.blur();

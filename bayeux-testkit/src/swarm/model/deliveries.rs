@@ -367,7 +367,7 @@ impl Model {
         let usable = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.open && !line.writing);
         // A WebSocket that another session has taken carries nothing of this one.
         let own = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.bound == Known::Sure(Some(id.to_owned())));
-        let sure = session.held.as_ref().filter(|held| held.deadline.1 < Time::MAX);
+        let sure = session.held.as_ref().filter(|_| session.is_surely_held());
         let held = sure.map(|held| held.line).filter(|peer| usable(peer) && own(peer));
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         match session.target {
@@ -395,7 +395,9 @@ impl Model {
         if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
-        if handshake && events && !self.config.transport(line.transport).allow_message_delivery_during_handshake {
+        // What another session left on a WebSocket goes before.
+        let behind = matches!(messages.first(), Some(Outgoing::Reply(_)));
+        if handshake && events && behind && !self.config.transport(line.transport).allow_message_delivery_during_handshake {
             return Err(format!("H-20: events of {id} came with the reply to its handshake"));
         }
         let takes = http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };

@@ -78,10 +78,6 @@ pub(super) struct Request {
 }
 
 impl Request {
-    pub(super) fn is_of(&self, id: &str) -> bool {
-        matches!(&self.claim, Claim::Of(own) if own == id)
-    }
-
     pub(super) fn may_be_of(&self, id: &str) -> bool {
         matches!(&self.claim, Claim::Of(own) | Claim::May(own) if own == id)
     }
@@ -331,6 +327,10 @@ impl Model {
         for Expiring { session: id, hold } in expiring {
             let now = self.now;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if !session.is_surely_held() && session.held.is_some() {
+                session.expires = (Some(Time::ZERO), None);
+                continue;
+            }
             if session.held.is_some() || hold.is_some_and(|hold| hold != session.newest_hold) {
                 continue;
             }

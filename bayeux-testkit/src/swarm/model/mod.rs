@@ -161,7 +161,7 @@ impl Model {
                 let peer = world.peer_of(*conn);
                 self.session_added(world, session.as_str(), peer, true)
             }
-            Notice::SessionRemoved { session, reason } => self.session_removed(world, session.as_str(), *reason),
+            Notice::SessionRemoved { session, reason } => self.session_removed(session.as_str(), *reason),
             Notice::DecisionExpired { .. } => {
                 if let Some(question) = self.retired.take() {
                     self.decided(&question, false);

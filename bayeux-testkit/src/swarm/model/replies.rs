@@ -1,6 +1,6 @@
 //! What replies may say (sections 2, 6, 8 to 10).
 
-use bayeux_core::{Point, RemovalReason, Time, Transport};
+use bayeux_core::{Point, RemovalReason, Transport};
 use bayeux_proto::{AckReply, Outgoing, Reply};
 
 use super::deliveries::Answered;
@@ -115,10 +115,9 @@ impl Model {
             if transport == Transport::WebSocket && session.target != Known::Sure(Some(peer)) {
                 session.target = Known::Unsure;
             }
-            if let Some(held) = session.held.as_mut().filter(|held| held.line != peer) {
+            if session.held.as_ref().is_some_and(|held| held.line != peer) {
                 // Perhaps it gave way to this message, perhaps it came later (rule L-43).
-                (held.deadline, held.advice) = ((Time::ZERO, Time::MAX), Known::Unsure);
-                session.expires = (Some(Time::ZERO), None);
+                session.doubt_hold();
             }
             return;
         }

@@ -213,6 +213,19 @@ impl Session {
         }
     }
 
+    /// Whether a connect of it is held cannot be known any more: something else came that may have ended it.
+    pub(super) fn doubt_hold(&mut self) {
+        if let Some(held) = &mut self.held {
+            (held.deadline, held.advice) = ((Time::ZERO, Time::MAX), Known::Unsure);
+            self.expires = (Some(Time::ZERO), None);
+        }
+    }
+
+    /// Whether a connect of it is held for certain.
+    pub(super) fn is_surely_held(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.deadline.1 < Time::MAX)
+    }
+
     /// How long it lives at most, whatever was asked for (of what runs ask for).
     pub(super) fn longest_life(config: &Config) -> Duration {
         let transports = [&config.websocket, &config.long_polling, &config.callback_polling];
@@ -271,10 +284,9 @@ impl Model {
         Ok(())
     }
 
-    pub(super) fn session_removed(&mut self, world: &World, id: &str, reason: RemovalReason) -> Verdict {
+    pub(super) fn session_removed(&mut self, id: &str, reason: RemovalReason) -> Verdict {
         let (now, moment) = (self.now, self.moment);
         let disconnecting = self.is_disconnecting(id);
-        let processing = self.is_processing(world, id);
         let transports = [&self.config.websocket, &self.config.long_polling, &self.config.callback_polling];
         let max_processing = transports.into_iter().filter_map(|options| options.max_processing).min();
         let Some(session) = self.sessions.get_mut(id) else { return Err(format!("{id} was removed, and never added")) };
@@ -284,7 +296,7 @@ impl Model {
                 Some("D-10: the application did not want it to go")
             }
             RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) => Some("L-20: it was not its time"),
-            RemovalReason::Expired if processing => Some("L-21: its connect is being processed"),
+            RemovalReason::Expired if session.is_surely_held() => Some("L-21: its connect is being processed"),
             RemovalReason::ProcessingTooLong if max_processing.is_none_or(|limit| now < session.last_message + limit) => {
                 Some("L-24: it was not its time")
             }
@@ -313,15 +325,6 @@ impl Model {
     /// Whether it may be about to end, or has ended: what it leaves behind is drained before its end is told.
     pub(super) fn is_leaving(&self, id: &str) -> bool {
         self.ending.contains(id) || self.sessions.get(id).is_some_and(|session| session.ended.is_some())
-    }
-
-    /// Whether the server is busy with a connect of the session, or holds one.
-    fn is_processing(&self, world: &World, id: &str) -> bool {
-        self.lines.iter().any(|(peer, line)| {
-            line.open
-                && !world.is_blocked(*peer)
-                && line.requests.iter().any(|request| request.kind == Kind::Connect && request.is_of(id) && request.held)
-        })
     }
 
     /// Sessions that should be gone (rules L-20 to L-24).
