@@ -25,7 +25,8 @@ impl Model {
             && let Some(line) = self.lines.get_mut(&earlier.line)
         {
             // Over HTTP any connect ends the hold of an earlier one (rule K-10); its exchange is failed.
-            line.requests.retain(|request| request.serial != earlier.request || earlier.line != peer && line.transport.is_http());
+            let stays = line.writing || earlier.line != peer && line.transport.is_http();
+            line.requests.retain(|request| request.serial != earlier.request || stays);
         }
         let Some(transport) = self.lines.get(&peer).map(|line| line.transport) else { return Known::Unsure };
         let options = *self.config.transport(transport);
@@ -33,6 +34,7 @@ impl Model {
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
         session.transport = Known::Sure(transport);
         session.last_message = request.at.max(session.last_message);
+        session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
         session.target = if transport == Transport::WebSocket { Known::Sure(Some(peer)) } else { Known::Sure(None) };
         let advice = request.advice.ok().flatten();
         let wishes = advice.unwrap_or_default();
@@ -129,7 +131,8 @@ impl Model {
         if line.open && line.transport.is_http() && line.requests.iter().any(|request| request.serial == earlier.request) {
             return Err(format!("K-20: {:?} still holds a connect of {id}, which another one replaced", earlier.line));
         }
-        line.requests.retain(|request| request.serial != earlier.request);
+        // While something is being written there, its reply may wait behind that.
+        line.requests.retain(|request| request.serial != earlier.request || line.writing);
         Ok(())
     }
 
@@ -235,7 +238,8 @@ impl Model {
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if let Some((at, _, reason)) = ended {
             let told = reply.advice.reconnect == Some(Reconnect::None);
-            if request.held && is_disconnect(reason) && !told {
+            let newest = self.sessions.get(&id).is_some_and(|session| session.newest_hold == request.serial);
+            if newest && is_disconnect(reason) && !told {
                 return Err(format!("V-22: a connect of {id}, which is disconnected, was answered with {:?}", reply.advice));
             }
             if at < request.moment && reply.successful {

@@ -396,8 +396,9 @@ impl Model {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
         // What another session left on a WebSocket goes before.
-        let behind = matches!(messages.first(), Some(Outgoing::Reply(_)));
-        if handshake && events && behind && !self.config.transport(line.transport).allow_message_delivery_during_handshake {
+        let reply = messages.iter().rposition(|message| matches!(message, Outgoing::Reply(reply) if reply.handshake.is_some()));
+        let event = messages.iter().rposition(|message| matches!(message, Outgoing::Event(_)));
+        if handshake && event > reply && !self.config.transport(line.transport).allow_message_delivery_during_handshake {
             return Err(format!("H-20: events of {id} came with the reply to its handshake"));
         }
         let takes = http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };

@@ -26,8 +26,8 @@ pub(super) struct Line {
     pub(super) writing: bool,
     /// It sent a handshake among other messages, and must be closed.
     pub(super) condemned: bool,
-    /// The session that its last handshake made.
-    pub(super) made: Option<String>,
+    /// The sessions that its handshakes made.
+    pub(super) made: Vec<String>,
     /// Events were drained on it, and no reply behind them yet.
     pub(super) ahead: bool,
     /// Sessions whose expiry begins when what is being written has left, each with the hold that ended.
@@ -117,7 +117,7 @@ impl Model {
             open: true,
             writing: false,
             condemned: false,
-            made: None,
+            made: Vec::new(),
             ahead: false,
             expiring: Vec::new(),
         }
@@ -139,6 +139,8 @@ impl Model {
         if handshakes > 0 && !sure {
             self.blur_target(peer);
         }
+        // A WebSocket whose session has ended may move to the shard of another one, and is a new one there (rule TW-12).
+        let moves = self.config.shards > 1 && self.is_bound_to_the_dead(peer);
         let session = if sure { self.find_session(peer, messages.first()) } else { None };
         for message in messages {
             let kind = facts::kind(message);
@@ -146,7 +148,7 @@ impl Model {
             let claim = match &session {
                 _ if kind == Kind::Handshake => Claim::Nobody,
                 Some(id) if id == named => Claim::Of(id.clone()),
-                None if busy && self.alive(named).is_some() => Claim::May(named.to_owned()),
+                None if (busy || moves) && self.alive(named).is_some() => Claim::May(named.to_owned()),
                 Some(_) | None => Claim::Nobody,
             };
             let request = self.request(message, kind, claim, messages.len() == 1);
@@ -156,6 +158,13 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    fn is_bound_to_the_dead(&self, peer: Peer) -> bool {
+        match self.lines.get(&peer).map(|line| &line.bound) {
+            Some(Known::Sure(Some(bound))) => matches!(peer, Peer::Socket(_)) && self.alive(bound).is_none(),
+            _ => false,
+        }
     }
 
     /// A handshake waits on a WebSocket: it takes the push target from the session that is bound there (rule TW-10).
@@ -295,7 +304,7 @@ impl Model {
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
                 // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
-                let at = session.held.take().map(|held| held.deadline.1 + longest);
+                let at = session.held.take().map(|held| held.deadline.1.max(now) + longest);
                 session.expires = (Some(Time::ZERO), at);
                 continue;
             }
@@ -429,7 +438,7 @@ impl Model {
             if !line.open {
                 // It was carried out, and nobody heard of it.
                 let made = line.made.clone();
-                done.extend(line.requests.drain(..).map(|request| (made.clone(), request)));
+                done.extend(line.requests.drain(..).map(|request| (*peer, made.clone(), request)));
             } else if line.condemned && !line.writing {
                 return Err(format!("H-3: {peer:?} sent a handshake among other messages, and is still open"));
             } else if !line.writing
@@ -438,26 +447,31 @@ impl Model {
                 return Err(format!("TW-29: no reply to {} on {peer:?}, and nothing that it waits for", request.label()));
             }
         }
-        for (made, request) in done {
-            self.unheard(made, &request);
+        for (peer, made, request) in done {
+            self.unheard(peer, &made, &request);
         }
         Ok(())
     }
 
     /// A request was carried out, perhaps, and its reply got lost.
-    fn unheard(&mut self, made: Option<String>, request: &Request) {
+    fn unheard(&mut self, peer: Peer, made: &[String], request: &Request) {
         if let Some(number) = request.number
             && let Some(event) = self.events.get_mut(&number)
         {
             event.uncertain = true;
             self.spreading.insert(number);
         }
-        let id = match &request.claim {
-            Claim::Of(id) | Claim::May(id) => Some(id.clone()),
-            Claim::Nobody => made.filter(|_| request.kind == Kind::Handshake),
+        let of = match &request.claim {
+            Claim::Of(id) | Claim::May(id) => vec![id.clone()],
+            Claim::Nobody if request.kind == Kind::Handshake => made.to_vec(),
+            Claim::Nobody => Vec::new(),
         };
         let longest = Session::longest_life(&self.config);
-        if let Some(session) = id.and_then(|id| self.sessions.get_mut(&id)) {
+        for id in of {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.held.as_ref().is_some_and(|held| held.line != peer) {
+                session.doubt_hold();
+            }
             match request.kind {
                 Kind::Handshake | Kind::Connect => {
                     session.blur();

@@ -106,6 +106,7 @@ impl Model {
         let options = *self.config.transport(transport);
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.last_message = session.last_message.max(request.at);
+        session.last_message_maybe = self.now;
         if !sharp {
             // Something else may have come in between, and it took effect at any time since it came.
             session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));

@@ -270,7 +270,7 @@ impl Model {
         {
             session.transport = Known::Sure(line.transport);
             session.browser = line.cookie.clone();
-            line.made = Some(id.to_owned());
+            line.made.push(id.to_owned());
             let asks = line.requests.iter().find(|request| request.kind == Kind::Handshake);
             session.ack = asks.is_some_and(|request| request.asks_ack);
             if let Peer::Exchange(key) = peer
