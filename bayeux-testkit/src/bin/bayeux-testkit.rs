@@ -34,7 +34,7 @@ usage: bayeux-testkit simulate [--seeds N] [--from S] [--minutes M]   many runs,
 /// What to do.
 enum Options {
     Many { from: u64, seeds: u64, time: Option<Duration>, keep_going: bool },
-    One(Plan),
+    One(Box<Plan>),
 }
 
 impl Options {
@@ -53,16 +53,19 @@ impl Options {
                 "--from" => from = number()?,
                 "--seeds" => seeds = Some(number()?),
                 "--minutes" => time = Some(Duration::from_secs(60 * number()?)),
-                "--seed" => return Ok(Self::One(Plan::from_seed(number()?))),
+                "--seed" => return Ok(Self::One(Box::new(Plan::from_seed(number()?)))),
                 "--script" => {
                     let text = std::fs::read_to_string(value).map_err(|error| format!("{value}: {error}"))?;
-                    return text.parse().map(Self::One).map_err(|error| format!("{value}: {error}"));
+                    return text
+                        .parse()
+                        .map(|plan| Self::One(Box::new(plan)))
+                        .map_err(|error| format!("{value}: {error}"));
                 }
                 _ => return Err(format!("there is no option {name}")),
             }
         }
         // With a time and no number, the time alone is the limit.
-        let seeds = seeds.unwrap_or(if time.is_some() { u64::MAX - from } else { 1_000 });
+        let seeds = seeds.unwrap_or_else(|| if time.is_some() { u64::MAX - from } else { 1_000 });
         Ok(Self::Many { from, seeds, time, keep_going })
     }
 

@@ -488,7 +488,9 @@ impl Runner {
                     let Some(Ended::ByServer { code, reason }) = socket.ended else { continue };
                     (who, 0, vec![format!("{} is closed: {code} {reason}", self.clients[who].name)])
                 }
-                Happening::Received(..) | Happening::Drained(..) | Happening::Written(_) | Happening::Lost(_) => continue,
+                Happening::Received(..) | Happening::Drained(..) | Happening::Written(_) | Happening::Lost(_) => {
+                    continue;
+                }
                 Happening::Asked(question) => (server, 0, vec![format!("server asks: {}", self.describe(question))]),
                 Happening::Retired(question) => {
                     (server, 0, vec![format!("server no longer asks: {}", self.describe(question))])

@@ -476,11 +476,8 @@ impl Client {
                 }
                 (_, Some(_)) => {}
                 (_, None) => {
-                    if let Some(number) = message["data"][0].as_u64() {
-                        if !self.muddled {
-                            learned.push(Learned::Event(number));
-                        }
-                    }
+                    let number = message["data"][0].as_u64().filter(|_| !self.muddled);
+                    learned.extend(number.map(Learned::Event));
                 }
             }
         }

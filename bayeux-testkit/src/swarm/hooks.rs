@@ -77,12 +77,9 @@ pub(super) fn register(hooks: &ScriptedHooks, setup: &Setup, seed: u64) -> Diary
         return diary;
     }
     let (denied, later, delivers) = (setup.get(Knob::Denied), setup.get(Knob::Later), setup.get(Knob::Delivers));
-    let mut asked = 0;
     let book = diary.clone();
-    for point in POINTS.into_iter().filter(|point| points.contains(*point)) {
+    for (own, point) in (0_u64..).zip(POINTS.into_iter().filter(|point| points.contains(*point))) {
         let book = book.clone();
-        let own = asked;
-        asked += 1_u64;
         hooks.on(point, move |question, effects| {
             let mut random = Random::new(seed ^ own << 50 ^ place(question));
             if random.percent(delivers)

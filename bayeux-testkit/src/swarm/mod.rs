@@ -45,6 +45,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::net::Harm;
+use crate::world::World;
 
 pub use model::Checked;
 pub use plan::{Argument, Plan, PlanError, Step, Verb};
@@ -146,7 +147,16 @@ impl std::error::Error for Failure {}
 /// # Errors
 /// What was wrong first. A panic is one thing that can be.
 pub fn run(plan: &Plan) -> Result<Stats, Failure> {
-    run_keeping(plan, 0).map(|(stats, _)| stats)
+    run_with(plan, |_| {})
+}
+
+/// Carries a plan out with rules of one's own beside those of the plan: `prepare` is given the world before anything
+/// happens. Where a rule makes a server of it that is wrong, the run should find out.
+///
+/// # Errors
+/// As [`run`] does.
+pub fn run_with(plan: &Plan, prepare: impl Fn(&World)) -> Result<Stats, Failure> {
+    run_keeping(plan, 0, prepare).map(|(stats, _)| stats)
 }
 
 /// Carries a plan out and keeps the last `lines` of what happens; the statistics, all that was kept, and the digest of
@@ -155,7 +165,7 @@ pub fn run(plan: &Plan) -> Result<Stats, Failure> {
 /// # Errors
 /// As [`run`] does, with the trace in the failure.
 pub fn run_traced(plan: &Plan, lines: usize) -> Result<(Stats, Trace), Failure> {
-    run_keeping(plan, lines)
+    run_keeping(plan, lines, |_| {})
 }
 
 /// What happened in a run.
@@ -167,9 +177,9 @@ pub struct Trace {
     pub digest: u64,
 }
 
-fn run_keeping(plan: &Plan, lines: usize) -> Result<(Stats, Trace), Failure> {
+fn run_keeping(plan: &Plan, lines: usize, prepare: impl Fn(&World)) -> Result<(Stats, Trace), Failure> {
     let mut runner = None;
-    let outcome = catch_unwind(AssertUnwindSafe(|| runner.insert(runner::Runner::new(plan, lines)).run()));
+    let outcome = catch_unwind(AssertUnwindSafe(|| runner.insert(runner::Runner::new(plan, lines, &prepare)).run()));
     let (step, trace, digest) = runner.as_ref().map_or((0, String::new(), 0), runner::Runner::position);
     let fail = |what| Failure { what, step, trace: trace.clone() };
     match outcome {

@@ -32,13 +32,14 @@ pub(super) struct Runner<'a> {
 type Outcome = Result<(), String>;
 
 impl<'a> Runner<'a> {
-    pub(super) fn new(plan: &'a Plan, lines: usize) -> Self {
+    pub(super) fn new(plan: &'a Plan, lines: usize, prepare: &dyn Fn(&World)) -> Self {
         let setup = &plan.setup;
         let mut options = setup.options(plan.seed);
         options.steps_kept = lines;
         let config = options.config.clone();
         let world = World::new(options);
         let diary = hooks::register(world.hooks(), setup, plan.seed);
+        prepare(&world);
         let mut net = Net::new(world, plan.seed);
         let hosts: Vec<_> = (0..setup.get(Knob::Hosts)).map(|_| net.host()).collect();
         for host in &hosts {
@@ -234,6 +235,7 @@ impl<'a> Runner<'a> {
         self.command(Command::Publish { channel: channel(name), event, from: None, chain: 0 })
     }
 
+    #[allow(clippy::wildcard_enum_match_arm, reason = "those of the application's verbs that name a session")]
     fn app_session(&mut self, verb: Verb, at: usize, choice: u32) -> Outcome {
         let Some(id) = self.clients[at].id.clone() else { return Ok(()) };
         let Some(session) = self.ground.net.world().session(&id).cloned() else { return Ok(()) };
@@ -421,7 +423,9 @@ impl<'a> Runner<'a> {
     }
 
     fn check_debts(&self) -> Outcome {
-        let listening = |id: &str| self.clients.iter().any(|client| client.phase == Phase::Connected && client.id.as_deref() == Some(id));
+        let listening = |id: &str| {
+            self.clients.iter().any(|client| client.phase == Phase::Connected && client.id.as_deref() == Some(id))
+        };
         match self.model.debts(listening).first() {
             Some(debt) => Err(debt.clone()),
             None => Ok(()),
@@ -438,9 +442,7 @@ impl<'a> Runner<'a> {
         }
         self.pass(LONGEST_LIFE)?;
         self.model.finish()?;
-        for name in ["/service/s"] {
-            self.command(Command::RemoveChannel { channel: pattern(name) })?;
-        }
+        self.command(Command::RemoveChannel { channel: pattern("/service/s") })?;
         self.pass(LONGEST_LIFE)?;
         let world = self.ground.net.world();
         if world.session_count() > 0 {

@@ -22,7 +22,8 @@ pub struct Shrunk {
 /// Where `plan` does not fail.
 pub fn shrink(plan: &Plan, tries: usize) -> Shrunk {
     let failure = run(plan).expect_err("only a plan that fails can be made smaller");
-    let mut search = Search { rule: failure.rule().to_owned(), best: Shrunk { plan: plan.clone(), failure, tries: 0 }, tries };
+    let mut search =
+        Search { rule: failure.rule().to_owned(), best: Shrunk { plan: plan.clone(), failure, tries: 0 }, tries };
     search.cut_end();
     loop {
         let before = (search.best.plan.steps.len(), search.best.plan.clone());

@@ -47,7 +47,8 @@ impl Model {
         }
         if !sharp || session.ack {
             // With acknowledgements the server may behave as if a timeout of 0 had been asked for (rule XA-8).
-            session.wish = if session.ack && timeout.is_none() { Known::Sure((timeout, interval)) } else { session.wish };
+            session.wish =
+                if session.ack && timeout.is_none() { Known::Sure((timeout, interval)) } else { session.wish };
             if session.ack {
                 session.advised = Known::Unsure;
             }
@@ -98,7 +99,7 @@ impl Model {
             self.check_tabs(&id, peer, http2)?;
         }
         request.held = true;
-        let at = request.at;
+        let (at, moment) = (request.at, request.moment);
         let advice = if ended { Known::Unsure } else { self.process_connect(peer, &id, &request, sharp) };
         if let Some(line) = self.lines.get_mut(&peer) {
             line.requests.push_back(request);
@@ -117,7 +118,13 @@ impl Model {
         }
         session.expires = (None, None);
         session.newest_hold = serial;
-        let earlier = session.held.replace(Held { line: peer, request: serial, deadline: (at + timeout, now + timeout), advice });
+        let deadline = if session.timeout_since > moment {
+            // It may have been held before its timeout was changed.
+            (Time::ZERO, now + timeout.max(options.timeout))
+        } else {
+            (at + timeout, now + timeout)
+        };
+        let earlier = session.held.replace(Held { line: peer, request: serial, deadline, advice });
         if let Some(earlier) = earlier {
             self.leave(&earlier, &id)?;
         }
@@ -128,7 +135,10 @@ impl Model {
     /// K-21, L-43).
     fn leave(&mut self, earlier: &Held, id: &str) -> Verdict {
         let Some(line) = self.lines.get_mut(&earlier.line) else { return Ok(()) };
-        if line.open && line.transport.is_http() && line.requests.iter().any(|request| request.serial == earlier.request) {
+        if line.open
+            && line.transport.is_http()
+            && line.requests.iter().any(|request| request.serial == earlier.request)
+        {
             return Err(format!("K-20: {:?} still holds a connect of {id}, which another one replaced", earlier.line));
         }
         // While something is being written there, its reply may wait behind that.
@@ -142,7 +152,7 @@ impl Model {
             let held = session.held.as_ref()?;
             match session.target {
                 Known::Sure(Some(target)) if target != held.line => Some(()),
-                _ => None,
+                Known::Sure(_) | Known::Unsure => None,
             }
         };
         let ids: Vec<String> =
@@ -206,7 +216,7 @@ impl Model {
     }
 
     /// Connects are not held for longer than their timeout (rule K-13).
-    pub(super) fn check_held(&mut self, world: &World) -> Verdict {
+    pub(super) fn check_held(&self, world: &World) -> Verdict {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
             if let Some(held) = &session.held
                 && self.now >= held.deadline.1
@@ -240,7 +250,10 @@ impl Model {
             let told = reply.advice.reconnect == Some(Reconnect::None);
             let newest = self.sessions.get(&id).is_some_and(|session| session.newest_hold == request.serial);
             if newest && is_disconnect(reason) && !told {
-                return Err(format!("V-22: a connect of {id}, which is disconnected, was answered with {:?}", reply.advice));
+                return Err(format!(
+                    "V-22: a connect of {id}, which is disconnected, was answered with {:?}",
+                    reply.advice
+                ));
             }
             if at < request.moment && reply.successful {
                 return Err(format!("K-3: {} succeeded, and its session {id} has ended", request.label()));
@@ -315,7 +328,9 @@ impl Model {
             (None, false, _) | (None, true, true) => Ok(()),
             // One that was refused before anybody looked at its session has no number.
             (None, true, false) if !reply.successful => Ok(()),
-            (ack, ..) => Err(format!("XA-4: a connect of {id} was answered with {ack:?} after batch {}", session.batch)),
+            (ack, ..) => {
+                Err(format!("XA-4: a connect of {id} was answered with {ack:?} after batch {}", session.batch))
+            }
         }
     }
 

@@ -96,7 +96,13 @@ impl Model {
         let Ok(channels) = &request.channels else { return };
         let from = request.moment;
         if let Some(session) = self.sessions.get_mut(id) {
-            let span = |pattern: &String| Span { pattern: pattern.clone(), from, sure_from: None, sure_until: None, until: None };
+            let span = |pattern: &String| Span {
+                pattern: pattern.clone(),
+                from,
+                sure_from: None,
+                sure_until: None,
+                until: None,
+            };
             session.spans.extend(channels.iter().map(span));
         }
     }
@@ -218,7 +224,8 @@ impl Model {
         let Some(event) = self.events.get(&number) else { return };
         let (now, config) = (self.now, &self.config);
         for (id, session) in &mut self.sessions {
-            let fit = session.added < began && session.ended.is_none() && session.overflowed.is_none_or(|at| at < began);
+            let fit =
+                session.added < began && session.ended.is_none() && session.overflowed.is_none_or(|at| at < began);
             if !fit || session.got.contains(&number) || !must_get(session, id, event, done) {
                 continue;
             }
@@ -269,7 +276,10 @@ impl Model {
             return Err(format!("Q-4: event {number} was delivered to {id} twice"));
         }
         if !again {
-            let owed = session.owed.iter().find(|owed| owed.done < event.began && !(session.ack && session.got.contains(&owed.number)));
+            let owed = session
+                .owed
+                .iter()
+                .find(|owed| owed.done < event.began && !(session.ack && session.got.contains(&owed.number)));
             if let Some(owed) = owed {
                 return Err(format!("Q-21: event {number} was delivered to {id} before event {}", owed.number));
             }
@@ -329,7 +339,7 @@ impl Model {
     // At rest.
 
     /// Nothing waits that could leave (rules Q-8, K-13, Q-33, TW-9).
-    pub(super) fn check_waiting(&mut self, world: &World) -> Verdict {
+    pub(super) fn check_waiting(&self, world: &World) -> Verdict {
         if world.is_in_transit() {
             return Ok(());
         }
@@ -378,7 +388,7 @@ impl Model {
     }
 
     /// A response that takes the queue takes all of it, and one that may not takes nothing (rules, D-2).
-    pub(super) fn check_response(&mut self, peer: Peer, messages: &[Outgoing], answered: &[Answered]) -> Verdict {
+    pub(super) fn check_response(&self, peer: Peer, messages: &[Outgoing], answered: &[Answered]) -> Verdict {
         let Some(line) = self.lines.get(&peer) else { return Ok(()) };
         let http = matches!(peer, Peer::Exchange(_));
         let Known::Sure(Some(id)) = &line.bound else { return Ok(()) };
@@ -396,12 +406,15 @@ impl Model {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
         // What another session left on a WebSocket goes before.
-        let reply = messages.iter().rposition(|message| matches!(message, Outgoing::Reply(reply) if reply.handshake.is_some()));
+        let reply =
+            messages.iter().rposition(|message| matches!(message, Outgoing::Reply(reply) if reply.handshake.is_some()));
         let event = messages.iter().rposition(|message| matches!(message, Outgoing::Event(_)));
-        if handshake && event > reply && !self.config.transport(line.transport).allow_message_delivery_during_handshake {
+        if handshake && event > reply && !self.config.transport(line.transport).allow_message_delivery_during_handshake
+        {
             return Err(format!("H-20: events of {id} came with the reply to its handshake"));
         }
-        let takes = http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };
+        let takes =
+            http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };
         if takes && let Some(owed) = session.owed.iter().find(|owed| !session.got.contains(&owed.number)) {
             let big = session.ack && ended;
             if !big {

@@ -33,7 +33,7 @@ pub(super) fn kind(message: &Message) -> Kind {
 pub(super) fn key_of(question: &Question) -> Option<String> {
     match &question.point {
         Point::Handshaken | Point::Subscribed(_) | Point::Unsubscribed(_) => None,
-        _ => key(&question.message),
+        Point::Incoming | Point::Handshake | _ => key(&question.message),
     }
 }
 
@@ -136,6 +136,9 @@ mod tests {
 
     #[test]
     fn numbers_are_found_in_data() {
-        assert_eq!([number_in("[7]"), number_in("[8,\"x\"]"), number_in("[]"), number_in("1")], [Some(7), Some(8), None, None]);
+        assert_eq!(
+            [number_in("[7]"), number_in("[8,\"x\"]"), number_in("[]"), number_in("1")],
+            [Some(7), Some(8), None, None]
+        );
     }
 }

@@ -6,8 +6,8 @@ use bayeux_core::{Time, Transport};
 use bayeux_proto::{AckRequest, ConnectAdvice, Message, Outgoing, Reply};
 
 use super::facts::{self, Kind};
-use super::{Model, Moment, Verdict};
 use super::sessions::{Known, Session};
+use super::{Model, Moment, Verdict};
 use crate::wire::{Ended, ExchangeKey, Outcome, SocketKey};
 use crate::world::{Peer, World};
 
@@ -292,7 +292,10 @@ impl Model {
         let Some(line) = self.lines.get_mut(&peer) else { return };
         (line.open, line.writing) = (false, false);
         let expiring = std::mem::take(&mut line.expiring);
-        let (now, bound) = (self.now, line.bound.clone());
+        let now = self.now;
+        // A handshake that waits may have unbound it already.
+        let unbinding = line.requests.iter().any(|request| request.kind == Kind::Handshake);
+        let bound = if unbinding { Known::Unsure } else { line.bound.clone() };
         let longest = Session::longest_life(&self.config);
         // Those that something else of may be under way for: it may have ended the hold before.
         let waiting = |id: &str| {
@@ -395,10 +398,7 @@ impl Model {
         let newer = self.lines.iter().any(|(other, line)| {
             let takes_over = matches!(other, Peer::Socket(_));
             *other != peer
-                && line
-                    .requests
-                    .iter()
-                    .any(|other| other.may_be_of(id) && (takes_over || other.kind == Kind::Connect))
+                && line.requests.iter().any(|other| other.may_be_of(id) && (takes_over || other.kind == Kind::Connect))
         });
         // A takeover may have been answered in the meantime.
         let taken = self.sessions.get(id).is_some_and(|session| !matches!(session.target, Known::Sure(None)));
@@ -444,7 +444,10 @@ impl Model {
             } else if !line.writing
                 && let Some(request) = line.requests.iter().find(|request| !request.held)
             {
-                return Err(format!("TW-29: no reply to {} on {peer:?}, and nothing that it waits for", request.label()));
+                return Err(format!(
+                    "TW-29: no reply to {} on {peer:?}, and nothing that it waits for",
+                    request.label()
+                ));
             }
         }
         for (peer, made, request) in done {

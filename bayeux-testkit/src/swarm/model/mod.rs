@@ -109,10 +109,20 @@ impl Model {
     /// What happened since the last call, until the world came to rest.
     pub(in crate::swarm) fn observe(&mut self, world: &World, happenings: &[(Time, Happening)]) -> Verdict {
         self.ending.clear();
-        self.ending.extend(happenings.iter().filter_map(|(_, happening)| match happening {
-            Happening::Notice(Notice::SessionRemoved { session, .. }) => Some(session.as_str().to_owned()),
-            _ => None,
-        }));
+        for (_, happening) in happenings {
+            if let Happening::Notice(Notice::SessionRemoved { session, .. }) = happening {
+                self.ending.insert(session.as_str().to_owned());
+            }
+        }
+        // So may the dropping of events.
+        for (_, happening) in happenings {
+            if let Happening::Notice(Notice::Overflowed { session, .. }) = happening
+                && let Some(session) = self.sessions.get_mut(session.as_str())
+            {
+                session.overflowed = Some(self.moment);
+                session.owed.clear();
+            }
+        }
         for (at, happening) in happenings {
             self.now = *at;
             self.next_moment();
@@ -169,7 +179,7 @@ impl Model {
                 Ok(())
             }
             Notice::Overflowed { session, policy, .. } => self.overflowed(session.as_str(), *policy),
-            _ => Ok(()),
+            Notice::Subscribed { .. } | _ => Ok(()),
         }
     }
 
@@ -233,8 +243,5 @@ impl Model {
 
 /// Whether a session that ended for that reason was told, or told so itself.
 fn is_disconnect(reason: RemovalReason) -> bool {
-    matches!(
-        reason,
-        RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect | RemovalReason::Inactive
-    )
+    matches!(reason, RemovalReason::ClientDisconnect | RemovalReason::ServerDisconnect | RemovalReason::Inactive)
 }

@@ -20,7 +20,9 @@ impl Model {
         messages: &[Outgoing],
         events: usize,
     ) -> Result<Option<Answered>, String> {
-        let Some(line) = self.lines.get_mut(&peer) else { return Err(format!("{peer:?}: a reply before anything else")) };
+        let Some(line) = self.lines.get_mut(&peer) else {
+            return Err(format!("{peer:?}: a reply before anything else"));
+        };
         let Some(at) = line.requests.iter().position(|request| request.is_answered_by(reply)) else {
             return Err(format!("M-15: {peer:?}: {:?} {:?} answers nothing that waits", reply.channel, reply.id));
         };
@@ -55,7 +57,11 @@ impl Model {
         if request.kind == Kind::Connect {
             let invalid = error.as_deref().is_some_and(|error| !error.starts_with("402"));
             if !invalid || !processed {
-                return if processed { self.on_connect_reply(peer, request, reply, messages, events) } else { self.refused(peer, request) };
+                return if processed {
+                    self.on_connect_reply(peer, request, reply, messages, events)
+                } else {
+                    self.refused(peer, request)
+                };
             }
             return self.refused(peer, request);
         }
@@ -198,7 +204,12 @@ impl Model {
         match request.kind {
             Kind::Other => return by_policy("channel_create_denied"),
             Kind::Publish if self.config.is_reserved(channel) => return by_policy("publish_denied"),
-            _ => {}
+            Kind::Publish
+            | Kind::Handshake
+            | Kind::Connect
+            | Kind::Disconnect
+            | Kind::Subscribe
+            | Kind::Unsubscribe => {}
         }
         if let Some(Point::Listen(_)) = denial {
             return Expected::Error("404::message_deleted".to_owned());

@@ -92,6 +92,8 @@ pub(super) struct Session {
     pub(super) farewell: bool,
     /// Batch numbers were given that nobody saw.
     pub(super) forget_batches: bool,
+    /// When the application last changed its timeout.
+    pub(super) timeout_since: Moment,
     /// When the application last changed whether it receives its own.
     pub(super) own_since: Moment,
     /// The rest behind which only connects carry its events.
@@ -155,6 +157,7 @@ impl Session {
             batch: 0,
             farewell: false,
             forget_batches: false,
+            timeout_since: 0,
             own_since: 0,
             deliver_only_since: 0,
             lazy_since: 0,
@@ -182,11 +185,13 @@ impl Session {
     pub(super) fn regular_advice(&self, options: &TransportOptions) -> Known<Advice> {
         let millis = |time: Duration| time.as_millis() as u64;
         let Some(interval) = self.interval(options) else { return Known::Unsure };
-        let mut advice = Advice::default();
-        advice.reconnect = Some(Reconnect::Retry);
-        advice.interval_ms = Some(millis(interval));
-        advice.timeout_ms = Some(millis(self.own.timeout.unwrap_or(options.timeout)));
-        advice.max_interval_ms = options.handshake_reconnect.then(|| millis(self.max_interval(options)));
+        let advice = Advice {
+            reconnect: Some(Reconnect::Retry),
+            interval_ms: Some(millis(interval)),
+            timeout_ms: Some(millis(self.own.timeout.unwrap_or(options.timeout))),
+            max_interval_ms: options.handshake_reconnect.then(|| millis(self.max_interval(options))),
+            multiple_clients: false,
+        };
         Known::Sure(advice)
     }
 
@@ -291,17 +296,21 @@ impl Model {
         let max_processing = transports.into_iter().filter_map(|options| options.max_processing).min();
         let Some(session) = self.sessions.get_mut(id) else { return Err(format!("{id} was removed, and never added")) };
         let fault = match reason {
-            RemovalReason::ClientDisconnect if !disconnecting && session.dismissed != Some(reason) => Some("D-1: nobody disconnected it"),
+            RemovalReason::ClientDisconnect if !disconnecting && session.dismissed != Some(reason) => {
+                Some("D-1: nobody disconnected it")
+            }
             RemovalReason::ServerDisconnect | RemovalReason::Removed if session.dismissed != Some(reason) => {
                 Some("D-10: the application did not want it to go")
             }
             RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) => Some("L-20: it was not its time"),
             RemovalReason::Expired if session.is_surely_held() => Some("L-21: its connect is being processed"),
-            RemovalReason::ProcessingTooLong if max_processing.is_none_or(|limit| now < session.last_message + limit) => {
+            RemovalReason::ProcessingTooLong
+                if max_processing.is_none_or(|limit| now < session.last_message + limit) =>
+            {
                 Some("L-24: it was not its time")
             }
             RemovalReason::QueueOverflow if !session.overflow_removes => Some("Z-11: nobody was told of an overflow"),
-            _ => None,
+            RemovalReason::Inactive | _ => None,
         };
         if let Some(fault) = fault {
             return Err(format!("{fault}: session {id} was removed for {reason:?}"));
@@ -328,11 +337,12 @@ impl Model {
     }
 
     /// Sessions that should be gone (rules L-20 to L-24).
-    pub(super) fn check_expiry(&mut self, world: &World) -> Verdict {
+    pub(super) fn check_expiry(&self, world: &World) -> Verdict {
         let now = self.now;
-        let overdue = self.sessions.iter().find(|(_, session)| {
-            session.ended.is_none() && session.expires.1.is_some_and(|at| now >= at)
-        });
+        let overdue = self
+            .sessions
+            .iter()
+            .find(|(_, session)| session.ended.is_none() && session.expires.1.is_some_and(|at| now >= at));
         if let Some((id, session)) = overdue
             && !self.has_connect_under_way(world, id)
         {
@@ -346,9 +356,12 @@ impl Model {
     fn check_processing(&self, world: &World) -> Verdict {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
             let (Some(held), Some(options)) = (&session.held, self.options_of(session)) else { continue };
-            let Some(limit) = options.max_processing else { continue };
+            let Some(limit) = options.max_processing.filter(|_| session.is_surely_held()) else { continue };
             if self.now > session.last_message_maybe + limit && !world.is_blocked(held.line) {
-                return Err(format!("L-24: a connect of {id} has been processed since {:?}", session.last_message_maybe));
+                return Err(format!(
+                    "L-24: a connect of {id} has been processed since {:?}",
+                    session.last_message_maybe
+                ));
             }
         }
         Ok(())
@@ -357,7 +370,8 @@ impl Model {
     /// Whether a connect of the session is anywhere between its arrival and its reply.
     pub(super) fn has_connect_under_way(&self, _: &World, id: &str) -> bool {
         self.lines.values().any(|line| {
-            line.requests.iter().any(|request| request.kind == Kind::Connect && request.may_be_of(id)) || line.expiring.iter().any(|of| of.session == id)
+            line.requests.iter().any(|request| request.kind == Kind::Connect && request.may_be_of(id))
+                || line.expiring.iter().any(|of| of.session == id)
         })
     }
 
@@ -386,6 +400,7 @@ impl Model {
         let Some(session) = self.sessions.get_mut(id) else { return };
         match setting {
             SessionSetting::Timeout(timeout) => {
+                session.timeout_since = moment;
                 session.own.timeout = timeout;
                 session.advised = Known::Sure(None);
             }
@@ -406,7 +421,7 @@ impl Model {
                 session.own.deliver_only = on;
                 session.deliver_only_since = rests + 1;
             }
-            _ => session.blur(),
+            SessionSetting::MaxQueue(_) | _ => session.blur(),
         }
     }
 
