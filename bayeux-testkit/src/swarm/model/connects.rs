@@ -221,7 +221,7 @@ impl Model {
             if let Some(held) = &session.held
                 && self.now >= held.deadline.1
                 && self.lines.get(&held.line).is_some_and(|line| line.open && !line.writing)
-                && !world.is_blocked(held.line)
+                && self.is_calm(world, id)
             {
                 return Err(format!("K-13: a connect of {id} is held beyond its timeout"));
             }
@@ -344,6 +344,10 @@ impl Model {
         if others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id))) {
             return Ok(());
         }
+        // What it was woken for may have been dropped again.
+        if self.sessions.get(id).is_some_and(|session| session.overflowed.is_some_and(|at| at > held.request)) {
+            return Ok(());
+        }
         let ahead = self.lines.get(&held.line).is_some_and(|line| line.ahead);
         if events == 0 && !ahead {
             return Err(format!("K-13: a connect of {id} was answered before its time, with nothing"));
@@ -354,6 +358,10 @@ impl Model {
     /// Not all of what leaves by itself may be lazy and not yet due (rules K-12, Q-32).
     pub(super) fn check_lazy(&self, id: &str, messages: &[Outgoing]) -> Verdict {
         let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        if session.overflowed.is_some() {
+            // The first of them, which set the timer, may have been dropped.
+            return Ok(());
+        }
         let mut patient = 0;
         for message in messages {
             let Outgoing::Event(event) = message else { continue };

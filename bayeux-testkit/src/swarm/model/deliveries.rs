@@ -450,7 +450,7 @@ fn whose(line: &Line, rest: &[Outgoing]) -> Option<String> {
     let request = next.and_then(|reply| line.requests.iter().find(|request| request.is_answered_by(reply)));
     match (request.map(|request| &request.claim), &line.bound) {
         (Some(Claim::Of(id)), _) if request.is_some_and(|request| request.held) => Some(id.clone()),
-        (_, Known::Sure(bound)) => bound.clone(),
+        (_, Known::Sure(bound)) => bound.clone().or_else(|| line.former.clone()),
         (_, Known::Unsure) => None,
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Line {
     pub(super) cookie: Option<String>,
     /// The session that it is bound to, or that its request is of.
     pub(super) bound: Known<Option<String>>,
+    /// The one that it was bound to before, while it is bound to none: what that left is still to be written.
+    pub(super) former: Option<String>,
     pub(super) requests: VecDeque<Request>,
     /// Neither side has ended it.
     pub(super) open: bool,
@@ -113,6 +115,7 @@ impl Model {
             http2,
             cookie,
             bound: Known::Sure(None),
+            former: None,
             requests: VecDeque::new(),
             open: true,
             writing: false,
@@ -203,7 +206,11 @@ impl Model {
                 None => self.alive(named).map(|_| named.to_owned()),
             }
         };
-        self.lines.get_mut(&peer)?.bound = Known::Sure(found.clone());
+        let line = self.lines.get_mut(&peer)?;
+        if let (Known::Sure(Some(old)), None) = (&line.bound, &found) {
+            line.former = Some(old.clone());
+        }
+        line.bound = Known::Sure(found.clone());
         found
     }
 
@@ -477,9 +484,10 @@ impl Model {
             }
             match request.kind {
                 Kind::Handshake | Kind::Connect => {
+                    let before = session.expires.1;
                     session.blur();
                     // Nobody waits for it any more, unless another connect is there (rule L-20).
-                    session.expires.1 = session.held.is_none().then(|| self.now + longest);
+                    session.expires.1 = session.held.is_none().then(|| before.unwrap_or_default().max(self.now + longest));
                 }
                 Kind::Unsubscribe | Kind::Subscribe | Kind::Publish | Kind::Disconnect | Kind::Other => {
                     session.transport = Known::Unsure;
