@@ -163,10 +163,13 @@ impl Engine {
         let session = self.sessions.get(key)?;
         let (resumed, tail) = (session.resumed?, session.queue.tail());
         let conn = self.conns.get_mut(resumed)?;
-        let pending = conn.replies.iter_mut().find(|pending| pending.is_connect_of(key))?;
-        pending.reply.advice.reconnect = Some(Reconnect::None);
-        pending.position = tail;
-        Some(resumed)
+        let mut waiting = false;
+        for pending in conn.replies.iter_mut().filter(|pending| pending.is_connect_of(key)) {
+            pending.reply.advice.reconnect = Some(Reconnect::None);
+            pending.position = tail;
+            waiting = true;
+        }
+        waiting.then_some(resumed)
     }
 
     /// A WebSocket whose session was disconnected may stay open for a while only (rule TW-23).

@@ -1,6 +1,7 @@
 //! What is known of each connection: what was received on it and is not answered yet.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bayeux_core::{Time, Transport};
 use bayeux_proto::{AckRequest, ConnectAdvice, Message, Outgoing, Reply};
@@ -93,6 +94,9 @@ impl Request {
         format!("{} {}", self.channel.as_deref().unwrap_or("?"), self.id.as_deref().unwrap_or("?"))
     }
 }
+
+/// Longer than any connect of a run is held: one that nobody knows of may keep a session.
+const HELD: Duration = Duration::from_secs(15);
 
 impl Line {
     /// Whether something is being processed on it that is no held connect.
@@ -487,7 +491,8 @@ impl Model {
                     let before = session.expires.1;
                     session.blur();
                     // Nobody waits for it any more, unless another connect is there (rule L-20).
-                    session.expires.1 = session.held.is_none().then(|| before.unwrap_or_default().max(self.now + longest));
+                    session.expires.1 =
+                        session.held.is_none().then(|| before.unwrap_or_default().max(self.now + longest + HELD));
                 }
                 Kind::Unsubscribe | Kind::Subscribe | Kind::Publish | Kind::Disconnect | Kind::Other => {
                     session.transport = Known::Unsure;

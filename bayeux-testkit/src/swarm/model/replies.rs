@@ -94,6 +94,7 @@ impl Model {
         if let Claim::Of(id) | Claim::May(id) = &request.claim {
             if let Some(session) = self.sessions.get_mut(id) {
                 session.batch = 0;
+                session.doubt_hold();
                 session.blur();
                 session.forget_batches = true;
             }
