@@ -346,6 +346,21 @@ impl Net {
         self.hang_up(call.0);
     }
 
+    /// A connection breaks while the server writes a response on it, and both sides notice; of several, that one.
+    pub fn break_off(&mut self, which: usize) {
+        let writing = |link: &Link| match link.end {
+            End::Exchange { key: Some(key), .. } => !link.server_gone && self.world.is_writing(key),
+            End::Exchange { key: None, .. } | End::Socket(_) => false,
+        };
+        let begun: Vec<usize> = (0..self.links.len()).filter(|at| writing(&self.links[*at])).collect();
+        if let Some(&at) = begun.get(which % begun.len().max(1)) {
+            self.harm.hung_up += 1;
+            self.end_at_server(at);
+            self.end_at_client(at);
+            self.collect();
+        }
+    }
+
     /// The client closes a WebSocket; the server hears of it if the way there is open.
     pub fn close(&mut self, wire: WireKey) {
         self.hang_up(wire.0);

@@ -48,6 +48,10 @@ pub struct Options {
     pub messages_per_frame: usize,
     /// What one drain of a WebSocket may hand out. Default: no bound.
     pub budget: Budget,
+    /// What one drain of an HTTP exchange may hand out. Default: no bound.
+    pub response_budget: Budget,
+    /// The longest time between two parts of an HTTP response. Default: zero.
+    pub part_delay: Duration,
     /// The status of a held connect that was replaced or whose session ended (rule O-29). Default: 500.
     pub duplicate_connect_status: u16,
     /// How many of the last steps are kept, to be printed when a test fails. 0: nothing is written down, which is faster,
@@ -67,6 +71,8 @@ impl Options {
             writes: Writes::AtOnce,
             messages_per_frame: 1,
             budget: Budget::UNLIMITED,
+            response_budget: Budget::UNLIMITED,
+            part_delay: Duration::ZERO,
             duplicate_connect_status: 500,
             steps_kept: 60,
         }

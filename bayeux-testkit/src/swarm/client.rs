@@ -57,6 +57,8 @@ pub(super) struct Client {
     wish: Option<(u64, u64)>,
     /// Whether the next connect is to return at once.
     hurried: bool,
+    /// Whether its first connects are to.
+    pub(super) hurries: bool,
     /// The last batch that it has (rule XA-6), where acknowledgement is on.
     pub(super) ack: Option<i64>,
     subscribed: BTreeSet<u32>,
@@ -143,6 +145,7 @@ impl Client {
             advice: Advised { timeout: 30_000, interval: 0 },
             wish: None,
             hurried: true,
+            hurries: true,
             ack: None,
             subscribed: BTreeSet::new(),
             muddled: false,
@@ -496,7 +499,7 @@ impl Client {
         let ack = &reply["ext"]["ack"];
         self.ack = if *ack == true { Some(0) } else { ack["batch"].as_i64() };
         self.learn_advice(reply);
-        self.hurried = true;
+        self.hurried = self.hurries;
         if !self.subscribed.is_empty() {
             let patterns: Vec<_> = self.subscribed.iter().copied().collect();
             let message = self.subscription("/meta/subscribe", &patterns);

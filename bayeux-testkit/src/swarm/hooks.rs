@@ -9,14 +9,16 @@ use crate::client::event;
 use crate::hooks::ScriptedHooks;
 use crate::random::Random;
 use crate::swarm::client::event_data;
-use crate::swarm::model::LAZY_SOON_TIMEOUT;
+use crate::swarm::model::{LAZY_SLOW_TIMEOUT, LAZY_SOON_TIMEOUT, number_in};
 use crate::swarm::setup::{Knob, Setup};
-use crate::swarm::{LAZY, LAZY_SOON};
+use crate::swarm::{KEPT, LAZY, LAZY_SLOW, LAZY_SOON, NARROW};
 
 /// What the application did while it was asked.
 pub(super) enum Deed {
     /// It answered at once.
     Decided(Question, bool),
+    /// It kept an event from a session.
+    Dropped(String, u64),
     /// It delivered an event to a session.
     Delivered(String, u64),
 }
@@ -54,20 +56,29 @@ const DELIVERED_FROM: u64 = 1 << 32;
 /// Sets up the application's rules.
 pub(super) fn register(hooks: &ScriptedHooks, setup: &Setup, seed: u64) -> Diary {
     let diary = Diary::default();
-    hooks.on_channel_created(|channel, settings| {
-        if channel.as_str() == LAZY {
-            settings.lazy = true;
-        } else if channel.as_str() == LAZY_SOON {
-            (settings.lazy, settings.lazy_timeout) = (true, LAZY_SOON_TIMEOUT);
-        }
+    let narrow = setup.channel_queue();
+    hooks.on_channel_created(move |channel, settings| match channel.as_str() {
+        LAZY => settings.lazy = true,
+        LAZY_SOON => (settings.lazy, settings.lazy_timeout) = (true, LAZY_SOON_TIMEOUT),
+        LAZY_SLOW => (settings.lazy, settings.lazy_timeout) = (true, LAZY_SLOW_TIMEOUT),
+        NARROW => settings.queue = narrow,
+        KEPT => settings.retained = true,
+        _ => {}
     });
     let dropped = setup.get(Knob::Dropped);
     if dropped > 0 {
         let mut random = Random::new(seed ^ 0xd0);
-        hooks.on_outgoing(move |_, _, event| match random.percent(dropped) {
-            true => Edit::Drop,
-            false if random.percent(5) => Edit::Replace(event.clone()),
-            false => Edit::Keep,
+        let book = diary.clone();
+        hooks.on_outgoing(move |to, _, event| {
+            let data = event.thaw().data;
+            match data.and_then(|data| number_in(data.as_str())) {
+                Some(number) if random.percent(dropped) => {
+                    book.note(Deed::Dropped(to.as_str().to_owned(), number));
+                    Edit::Drop
+                }
+                Some(_) if random.percent(5) => Edit::Replace(event.clone()),
+                Some(_) | None => Edit::Keep,
+            }
         });
     }
     let mut delivered = DELIVERED_FROM;

@@ -197,14 +197,23 @@ fn describe(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// The channels that are published on.
-const CHANNELS: [&str; 8] = ["/a", "/b", "/a/b", "/a/c", "/d/e/f", LAZY, LAZY_SOON, "/service/s"];
+const CHANNELS: [&str; 9] = ["/a", NARROW, KEPT, "/a/b", "/a/c", "/d/e/f", LAZY, LAZY_SOON, "/service/s"];
 
 /// The channels that are subscribed to.
-const PATTERNS: [&str; 11] =
-    ["/a", "/b", "/**", "/a/*", "/a/**", "/a/b", "/d/e/f", "/d/**", LAZY, LAZY_SOON, "/service/s"];
+const PATTERNS: [&str; 13] =
+    ["/a", NARROW, "/**", "/a/*", "/a/**", "/a/b", "/d/e/f", "/d/**", LAZY, LAZY_SOON, "/service/s", LAZY_SLOW, KEPT];
 
 /// A lazy channel: its messages wait for as long as the session's do.
 const LAZY: &str = "/lazy";
 
 /// A lazy channel whose messages wait for a time of its own.
-const LAZY_SOON: &str = "/soon";
+const LAZY_SOON: &str = "/lazy/soon";
+
+/// A pattern with a longer time of its own, which matches that channel, too: the shorter one counts (rule Q-33).
+const LAZY_SLOW: &str = "/lazy/*";
+
+/// A channel that keeps its last message for new subscribers.
+const KEPT: &str = "/kept";
+
+/// The channel of which a queue may hold no more than [`Knob::ChannelQueue`] says.
+const NARROW: &str = "/b";

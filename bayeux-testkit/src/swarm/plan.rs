@@ -129,7 +129,9 @@ verbs! {
     /// A client acknowledges what it was not sent.
     LieAboutAck "lie-about-ack" 1 [Client Choice],
     /// A client breaks off what it has under way and tells nobody.
-    HangUp "hang-up" 2 [Client],
+    HangUp "hang-up" 3 [Client],
+    /// A connection breaks in the middle of a response.
+    BreakOff "break-off" 20 [Choice],
     /// A client's WebSocket is not read any more.
     StopReading "stop-reading" 1 [Client],
     /// It is read again.
@@ -167,13 +169,15 @@ verbs! {
     /// The application unsubscribes a client's session.
     AppUnsubscribe "app-unsubscribe" 1 [Client Pattern],
     /// The application changes a setting of a client's session.
-    AppSet "app-set" 2 [Client Choice],
+    AppSet "app-set" 4 [Client Choice],
     /// The application removes a channel.
     AppRemoveChannel "app-remove-channel" 1 [Pattern],
     /// A question that waits is answered: yes, or no.
     Answer "answer" 6 [Choice Choice],
     /// A question that waits no more is answered, too late.
-    AnswerLate "answer-late" 1 [Choice Choice],
+    AnswerLate "answer-late" 3 [Choice Choice],
+    /// The application ends a session about which it is asked.
+    AppEndAsked "app-end-asked" 2 [Choice Choice],
 }
 
 /// Where the numbers of a plan come from.

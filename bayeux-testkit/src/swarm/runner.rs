@@ -14,7 +14,7 @@ use crate::swarm::hooks::{self, Deed, Diary};
 use crate::swarm::model::{Model, Origin};
 use crate::swarm::plan::{Plan, Step, Verb};
 use crate::swarm::setup::Knob;
-use crate::swarm::{CHANNELS, PATTERNS, Stats};
+use crate::swarm::{CHANNELS, KEPT, PATTERNS, Stats};
 use crate::world::World;
 
 /// A run under way.
@@ -56,15 +56,17 @@ impl<'a> Runner<'a> {
                 Transport::LongPolling
             };
             let http2 = random.percent(setup.get(Knob::Http2));
-            Client::new(at, hosts[at % hosts.len()], transport, http2, random.percent(setup.get(Knob::Ack)))
+            let ack = random.percent(setup.get(Knob::Ack));
+            let mut client = Client::new(at, hosts[at % hosts.len()], transport, http2, ack);
+            client.hurries = setup.is(Knob::Hurried);
+            client
         });
-        let vetoes = setup.is(Knob::HookPoints);
         Self {
             plan,
             clients: clients.collect(),
             ground: Ground::new(net, setup.get(Knob::Padding) as usize),
             hosts,
-            model: Model::new(config, setup.is(Knob::Dropped), vetoes),
+            model: Model::new(config, setup),
             diary,
             step: 0,
             stats: Stats::default(),
@@ -86,7 +88,11 @@ impl<'a> Runner<'a> {
             self.pass(Duration::ZERO)?;
         }
         self.heal()?;
-        self.calm_down()?;
+        if self.plan.setup.is(Knob::Shutdown) {
+            self.shut_down()?;
+        } else {
+            self.calm_down()?;
+        }
         self.stats.steps = self.plan.steps.len() as u64;
         self.stats.harm = self.ground.net.harm();
         self.stats.virtual_time = self.now().since(Time::ZERO);
@@ -155,6 +161,7 @@ impl<'a> Runner<'a> {
                 self.distrust(at);
                 rude(&mut self.stats);
             }
+            Verb::BreakOff => ground.net.break_off(a as usize),
             Verb::HangUp => client.hang_up(ground),
             Verb::StopReading => {
                 if let Some(wire) = client.wire {
@@ -182,6 +189,7 @@ impl<'a> Runner<'a> {
                 return self.app_publish(name(a), Some(lazy[b as usize % lazy.len()]));
             }
             Verb::Answer => return self.answer(a as usize, b % 4 != 0),
+            Verb::AppEndAsked => return self.end_asked(a as usize, b % 2 == 0),
             Verb::AnswerLate => return self.answer_late(a as usize, b % 2 == 0),
             Verb::AppRemoveChannel => {
                 let name = PATTERNS[a as usize % PATTERNS.len()];
@@ -294,6 +302,20 @@ impl<'a> Runner<'a> {
         self.observe()
     }
 
+    fn end_asked(&mut self, which: usize, remove: bool) -> Outcome {
+        let questions = self.ground.net.world().questions();
+        let session =
+            questions.iter().cycle().nth(which % questions.len().max(1)).and_then(|question| question.session.clone());
+        let Some(session) = session else { return Ok(()) };
+        let (reason, command) = if remove {
+            (RemovalReason::Removed, Command::Remove { session: session.clone() })
+        } else {
+            (RemovalReason::ServerDisconnect, Command::Disconnect { session: session.clone() })
+        };
+        self.model.dismiss(session.as_str(), reason);
+        self.command(command)
+    }
+
     fn answer_late(&mut self, which: usize, allow: bool) -> Outcome {
         let stale = self.ground.net.world().stale_questions().len();
         if stale == 0 {
@@ -359,6 +381,7 @@ impl<'a> Runner<'a> {
         for deed in self.diary.take() {
             match deed {
                 Deed::Decided(question, allowed) => self.model.decided(&question, allowed),
+                Deed::Dropped(to, number) => self.model.dropped(&to, number),
                 Deed::Delivered(to, number) => self.model.publish(number, "/private", Origin::To(to), None),
             }
         }
@@ -374,7 +397,7 @@ impl<'a> Runner<'a> {
     fn heal(&mut self) -> Outcome {
         let net = &mut self.ground.net;
         net.act(|world| world.hooks().forget());
-        hooks::register(net.world().hooks(), &crate::swarm::Setup::simplest(), 0);
+        hooks::register(net.world().hooks(), &self.plan.setup.without_hooks(), 0);
         net.heal();
         for client in &mut self.clients {
             client.wish(0);
@@ -432,6 +455,26 @@ impl<'a> Runner<'a> {
         }
     }
 
+    /// The server stops: every held connect is answered, none is held any more, and sessions end by themselves. What
+    /// clients do about it is no business of the model, which is not asked any more.
+    fn shut_down(&mut self) -> Outcome {
+        let held = self.model.held_exchanges();
+        self.ground.net.act(|world| {
+            world.command(Command::Shutdown);
+            // As long as writes may take.
+            world.advance(Duration::from_secs(1));
+        });
+        let world = self.ground.net.world();
+        if let Some(key) = held.into_iter().find(|key| world.exchange(*key).is_held()) {
+            return Err(format!("L-36: {key:?} is still held by a server that stops"));
+        }
+        self.ground.net.act(|world| world.advance(LONGEST_LIFE));
+        match self.ground.net.world().session_count() {
+            0 => Ok(()),
+            left => Err(format!("L-20: {left} sessions are left in a server that stops")),
+        }
+    }
+
     /// Everybody leaves: nothing may be left behind.
     fn calm_down(&mut self) -> Outcome {
         for at in 0..self.clients.len() {
@@ -442,7 +485,9 @@ impl<'a> Runner<'a> {
         }
         self.pass(LONGEST_LIFE)?;
         self.model.finish()?;
-        self.command(Command::RemoveChannel { channel: pattern("/service/s") })?;
+        for name in ["/service/s", KEPT] {
+            self.command(Command::RemoveChannel { channel: pattern(name) })?;
+        }
         self.pass(LONGEST_LIFE)?;
         let world = self.ground.net.world();
         if world.session_count() > 0 {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use bayeux_core::{Budget, Overflow};
+use bayeux_core::{Budget, ChannelQueue, Overflow};
 
 use crate::net::Weather;
 use crate::swarm::plan::Source;
@@ -36,7 +36,7 @@ knobs! {
     /// How many shards the server has.
     Shards "shards" [1 1 1 2 2 4],
     /// The longest time that a message between shards takes, in milliseconds.
-    LinkDelay "link-delay" [0 0 0 30],
+    LinkDelay "link-delay" [0 0 0 30 700],
     /// The longest time that a write takes, in milliseconds.
     WriteDelay "write-delay" [0 0 0 40],
     /// The shortest time that an envelope travels, in milliseconds.
@@ -49,8 +49,12 @@ knobs! {
     MessagesPerFrame "messages-per-frame" [1 1 0 2],
     /// Messages per drain of a WebSocket; 0: no bound.
     Budget "budget" [0 0 0 1 3],
+    /// Messages per drain of an HTTP response, which then takes its time; 0: no bound.
+    ResponseBudget "response-budget" [0 0 1 1 3],
     /// How many clients there are.
     Clients "clients" [2 3 4 6],
+    /// Whether clients ask for their first connect to return at once, as CometD's do.
+    Hurried "hurried" [1 1 0],
     /// On how many hosts.
     Hosts "hosts" [6 2 1 3],
     /// Clients of 100 that begin over WebSocket.
@@ -72,7 +76,7 @@ knobs! {
     /// How long sessions live without connect over HTTP, in milliseconds.
     PollMaxInterval "poll-max-interval" [8000 3000],
     /// How long sessions live without connect over WebSocket, in milliseconds.
-    SocketMaxInterval "socket-max-interval" [6000 9000],
+    SocketMaxInterval "socket-max-interval" [6000 9000 2000 2000],
     /// How long a connect may be processed beyond its timeout, in milliseconds; 0: for ever.
     MaxProcessing "max-processing" [0 0 0 2000],
     /// How long lazy messages wait, in milliseconds.
@@ -97,6 +101,10 @@ knobs! {
     OwnMessages "own-messages" [1 1 1 0],
     /// Messages in a session's queue; 0: many.
     MaxQueue "max-queue" [0 0 0 4],
+    /// The bytes of how many events a session's queue may hold; 0: many.
+    MaxQueueBytes "max-queue-bytes" [0 0 0 0 5],
+    /// Messages of one channel in a session's queue; 0: as many as it may hold of all.
+    ChannelQueue "channel-queue" [0 0 0 1 2],
     /// What happens when it is full: the session is removed, the newest goes, the oldest, or all but the latest.
     Overflow "overflow" [0 1 2 3],
     /// At which points hooks are asked, as bits.
@@ -108,11 +116,13 @@ knobs! {
     /// Questions of 100 at which hooks deliver something to the session.
     Delivers "delivers" [0 0 20],
     /// How long a question may wait, in milliseconds.
-    DecisionTimeout "decision-timeout" [3000 900],
+    DecisionTimeout "decision-timeout" [3000 900 10000 10000],
     /// Events of 100 that a hook drops on their way to a session.
     Dropped "dropped" [0 0 0 0 10],
     /// Bytes of each event beside its number.
     Padding "padding" [0 0 0 9000 40000],
+    /// Whether the server is shut down in the end.
+    Shutdown "shutdown" [0 0 1],
 }
 
 impl Knob {
@@ -134,6 +144,14 @@ impl Setup {
             setup.0[*knob as usize] = knob.choices()[0];
         }
         setup
+    }
+
+    /// The same application, which decides nothing.
+    pub(super) fn without_hooks(&self) -> Self {
+        let mut plain = Self::simplest();
+        plain.0[Knob::ChannelQueue as usize] = self.get(Knob::ChannelQueue);
+        plain.0[Knob::Overflow as usize] = self.get(Knob::Overflow);
+        plain
     }
 
     pub(super) fn draw(source: &mut Source<'_>) -> Self {
@@ -179,6 +197,26 @@ impl Setup {
         }
     }
 
+    /// More bytes than any event has.
+    pub(super) fn event_size_max(&self) -> usize {
+        self.get(Knob::Padding) as usize + 100
+    }
+
+    fn overflow(&self) -> Overflow {
+        match self.get(Knob::Overflow) {
+            0 => Overflow::RemoveSession,
+            1 => Overflow::DropNewest,
+            2 => Overflow::DropOldest,
+            _ => Overflow::KeepLatest,
+        }
+    }
+
+    /// The limit of the one channel that has one.
+    pub(super) fn channel_queue(&self) -> Option<ChannelQueue> {
+        let messages = self.get(Knob::ChannelQueue) as usize;
+        (messages > 0).then(|| ChannelQueue { messages, overflow: self.overflow() })
+    }
+
     /// The world that a run has.
     pub(super) fn options(&self, seed: u64) -> Options {
         let mut options = Options::shards(self.get(Knob::Shards) as u16);
@@ -188,6 +226,10 @@ impl Setup {
             options.writes = Writes::Within(self.millis(Knob::WriteDelay));
         }
         options.messages_per_frame = self.get(Knob::MessagesPerFrame) as usize;
+        if self.is(Knob::ResponseBudget) {
+            options.response_budget = Budget { messages: self.get(Knob::ResponseBudget) as usize, bytes: 100_000 };
+            options.part_delay = Duration::from_millis(500);
+        }
         if self.is(Knob::Budget) {
             options.budget = Budget { messages: self.get(Knob::Budget) as usize, bytes: 100_000 };
         }
@@ -210,12 +252,10 @@ impl Setup {
             if self.is(Knob::MaxQueue) {
                 transport.max_queue = self.get(Knob::MaxQueue) as usize;
             }
-            transport.overflow = match self.get(Knob::Overflow) {
-                0 => Overflow::RemoveSession,
-                1 => Overflow::DropNewest,
-                2 => Overflow::DropOldest,
-                _ => Overflow::KeepLatest,
-            };
+            if self.is(Knob::MaxQueueBytes) {
+                transport.max_queue_bytes = self.get(Knob::MaxQueueBytes) as usize * self.event_size_max();
+            }
+            transport.overflow = self.overflow();
         });
         let poll = &mut config.long_polling;
         poll.timeout = self.millis(Knob::PollTimeout);

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use bayeux_core::{
-    BrowserId, Budget, ClientId, CloseReason, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input,
-    LinkFacts, Notice, Output, ShardId, Time, Transport,
+    BrowserId, ClientId, CloseReason, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input, LinkFacts,
+    Notice, Output, ShardId, Time, Transport,
 };
 use bayeux_proto::{Batch, Limits, Outgoing, decode, encode, frames, meta};
 use bytes::Bytes;
@@ -88,14 +88,15 @@ impl World {
         let Some(gone) = self.conns.remove(&conn) else { return };
         let shard = gone.shard;
         self.trace.note(self.now, format_args!("{shard:?} closed {conn:?}"));
-        let (unwritten, http) = (gone.unwritten.is_some(), matches!(gone.peer, Peer::Exchange(_)));
+        let whole = |unwritten: &Unwritten| unwritten.finished && matches!(gone.peer, Peer::Exchange(_));
+        let (unwritten, first) = (gone.unwritten.is_some(), gone.unwritten.as_ref().is_some_and(whole));
         self.checker.closed_by_driver(conn);
         // L-20: a failed write is reported as any other; the key is stale for whichever comes second.
-        if unwritten && http {
+        if first {
             self.handle(shard, Input::Written { conn });
         }
         self.handle(shard, Input::Closed { conn });
-        if unwritten && !http {
+        if unwritten && !first {
             self.handle(shard, Input::Written { conn });
         }
     }
@@ -319,7 +320,7 @@ impl World {
 
     fn drain(&mut self, shard: ShardId, conn: ConnectionKey) {
         let http = matches!(self.conns[&conn].peer, Peer::Exchange(_));
-        let budget = if http { Budget::UNLIMITED } else { self.options.budget };
+        let budget = if http { self.options.response_budget } else { self.options.budget };
         let mut out = Vec::new();
         let drained = self.engines[usize::from(shard.0)].drain(self.now, conn, budget, &mut out);
         let broken = self.checker.drained(conn, &out, drained, self.hooks.edits_replies());
@@ -342,6 +343,10 @@ impl World {
         entry.unwritten = Some(Unwritten { frames, finished: drained == Drained::Finished });
         match self.options.writes {
             _ if self.stalled.contains(&entry.peer) => {}
+            _ if http && drained == Drained::More && !self.options.part_delay.is_zero() => {
+                let delay = self.random.duration_up_to(self.options.part_delay);
+                self.plan(self.now + delay, Planned::Written(conn));
+            }
             Writes::AtOnce => self.plan(self.now, Planned::Written(conn)),
             Writes::Within(longest) => {
                 let delay = self.random.duration_up_to(longest);

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bayeux_core::{Time, Transport};
+use bayeux_core::{RemovalReason, Time, Transport};
 use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 
 use super::facts::{self, Kind};
 use super::lines::{Claim, Expiring, Request};
 use super::sessions::{Held, Known};
 use super::{Model, Verdict, is_disconnect};
+use crate::wire::ExchangeKey;
 use crate::world::{Peer, World};
 
 /// A connect that was found to be held.
@@ -36,6 +37,7 @@ impl Model {
         session.last_message = request.at.max(session.last_message);
         session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
         session.target = if transport == Transport::WebSocket { Known::Sure(Some(peer)) } else { Known::Sure(None) };
+        session.target_since = request.moment;
         let advice = request.advice.ok().flatten();
         let wishes = advice.unwrap_or_default();
         let timeout = wishes.timeout_ms.map(Duration::from_millis);
@@ -137,6 +139,7 @@ impl Model {
         let Some(line) = self.lines.get_mut(&earlier.line) else { return Ok(()) };
         if line.open
             && line.transport.is_http()
+            && line.fixed.is_none()
             && line.requests.iter().any(|request| request.serial == earlier.request)
         {
             return Err(format!("K-20: {:?} still holds a connect of {id}, which another one replaced", earlier.line));
@@ -169,6 +172,8 @@ impl Model {
                     Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
                     Known::Unsure => session.expires = (Some(Time::ZERO), None),
                 }
+                // The takeover may have been earlier than its message was answered.
+                session.expires.0 = Some(Time::ZERO);
                 self.leave(&held, &id)?;
             }
         }
@@ -190,11 +195,14 @@ impl Model {
     /// How many connects of the browser of a session are held, this one's not counted.
     fn held_tabs(&self, id: &str, but: Peer) -> usize {
         let browser = self.sessions.get(id).and_then(|session| session.browser.as_ref());
+        // One whose response has begun is not held any more.
+        let begun = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.fixed.is_some());
+        let holds = |peer: Peer| matches!(peer, Peer::Exchange(_)) && !begun(&peer);
         let same = |session: &&super::Session| {
             session.browser.is_some()
                 && session.browser.as_ref() == browser
                 && session.ended.is_none()
-                && session.held.as_ref().is_some_and(|held| held.line != but && matches!(held.line, Peer::Exchange(_)))
+                && session.held.as_ref().is_some_and(|held| held.line != but && holds(held.line))
         };
         let others = self.sessions.iter().filter(|(other, _)| *other != id).map(|(_, session)| session);
         others.filter(same).count()
@@ -215,11 +223,19 @@ impl Model {
         self.sessions.iter().filter(same).count()
     }
 
+    /// The exchanges that hold a connect of a live session.
+    pub(in crate::swarm) fn held_exchanges(&self) -> Vec<ExchangeKey> {
+        let alive = self.sessions.values().filter(|session| session.ended.is_none());
+        let held = alive.filter_map(|session| session.held.as_ref());
+        held.filter_map(|held| if let Peer::Exchange(key) = held.line { Some(key) } else { None }).collect()
+    }
+
     /// Connects are not held for longer than their timeout (rule K-13).
     pub(super) fn check_held(&self, world: &World) -> Verdict {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
             if let Some(held) = &session.held
                 && self.now >= held.deadline.1
+                && (session.countable || matches!(held.line, Peer::Exchange(_)))
                 && self.lines.get(&held.line).is_some_and(|line| line.open && !line.writing)
                 && self.is_calm(world, id)
             {
@@ -242,18 +258,23 @@ impl Model {
         let id = id.clone();
         let leaving = self.is_leaving(&id);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-        let ended = session.ended;
+        let (ended, dismissed, farewell) = (session.ended, session.dismissed, session.farewell);
         let held = session.held.take_if(|held| held.request == request.serial);
         self.check_batch(&id, reply)?;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if let Some((at, _, reason)) = ended {
             let told = reply.advice.reconnect == Some(Reconnect::None);
             let newest = self.sessions.get(&id).is_some_and(|session| session.newest_hold == request.serial);
-            if newest && is_disconnect(reason) && !told {
+            // What was begun before is not changed any more.
+            let begun = self.lines.get(&peer).and_then(|line| line.fixed).is_some_and(|fixed| fixed < at);
+            if newest && is_disconnect(reason) && !told && !begun {
                 return Err(format!(
                     "V-22: a connect of {id}, which is disconnected, was answered with {:?}",
                     reply.advice
                 ));
+            }
+            if request.held && reason == RemovalReason::ServerDisconnect && !farewell && !begun {
+                return Err(format!("D-10: {id} was disconnected, and not told so"));
             }
             if at < request.moment && reply.successful {
                 return Err(format!("K-3: {} succeeded, and its session {id} has ended", request.label()));
@@ -262,6 +283,14 @@ impl Model {
         }
         if leaving {
             // Its end is told right behind (rules D-3, V-22).
+            let begun = self.lines.get(&peer).and_then(|line| line.fixed).is_some_and(|fixed| fixed < self.moment);
+            let told = farewell && reply.advice.reconnect == Some(Reconnect::None);
+            if held.is_some() && dismissed == Some(RemovalReason::ServerDisconnect) && !told && !begun {
+                return Err(format!(
+                    "V-22, D-10: {id} is disconnected, and a connect was answered with {:?}",
+                    reply.advice
+                ));
+            }
             return Ok(());
         }
         if !reply.successful {
@@ -277,7 +306,9 @@ impl Model {
         let tabs = reply.advice.multiple_clients;
         let (expected, hold) = match held {
             Some(held) => {
-                if self.lines.get(&peer).is_some_and(|line| line.bound == Known::Sure(Some(id.clone()))) {
+                let leaves = |request: &Request| request.kind == Kind::Handshake;
+                let bound = self.lines.get(&peer).filter(|line| line.bound == Known::Sure(Some(id.clone())));
+                if bound.is_some_and(|line| !line.requests.iter().any(leaves)) {
                     self.check_resumed(&id, &held, messages, events)?;
                 }
                 let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
@@ -303,6 +334,8 @@ impl Model {
             self.check_tab_advice(&id, http2, reply, sharp)?;
         } else if let Known::Sure(expected) = expected
             && expected != reply.advice
+            && (sharp || self.config.shards == 1)
+            && self.sessions.get(&id).is_some_and(|session| session.countable)
         {
             return Err(format!("V-11: a connect of {id} was answered with {:?}, not {expected:?}", reply.advice));
         }
@@ -317,10 +350,12 @@ impl Model {
 
     /// Batch numbers count up by one with each reply of a connect (rules XA-1, XA-4).
     fn check_batch(&mut self, id: &str, reply: &Reply) -> Verdict {
-        let leaving = self.is_leaving(id);
+        let (leaving, in_parts) = (self.is_leaving(id), self.in_parts);
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         match (reply.ack, session.ack, leaving) {
-            (Some(AckReply::Batch(batch)), true, _) if batch == session.batch + 1 || session.forget_batches => {
+            (Some(AckReply::Batch(batch)), true, _)
+                if batch == session.batch + 1 || session.forget_batches || in_parts =>
+            {
                 session.batch = batch;
                 session.forget_batches = false;
                 Ok(())
@@ -349,14 +384,41 @@ impl Model {
             return Ok(());
         }
         let ahead = self.lines.get(&held.line).is_some_and(|line| line.ahead);
+        if self.comes_with_its_cause(id, messages) {
+            return Err(format!("Q-12: what a request of {id} caused left with its held connect"));
+        }
         if events == 0 && !ahead {
             return Err(format!("K-13: a connect of {id} was answered before its time, with nothing"));
         }
         self.check_lazy(id, messages)
     }
 
+    /// Whether all events of a response were published by the session itself, over HTTP, and that request has no response
+    /// yet, although nothing keeps it waiting.
+    fn comes_with_its_cause(&self, id: &str, messages: &[Outgoing]) -> bool {
+        let caused = |number: u64| {
+            let exchanges = self.lines.iter().filter(|(peer, line)| matches!(peer, Peer::Exchange(_)) && line.open);
+            let mut requests = exchanges.flat_map(|(_, line)| &line.requests);
+            requests.any(|request| {
+                request.number == Some(number)
+                    && request.rest == self.rests
+                    && request.claim == Claim::Of(id.to_owned())
+            })
+        };
+        let mut events = messages.iter().filter_map(|message| match message {
+            Outgoing::Event(event) => Some(event.thaw().data.and_then(|data| facts::number_in(data.as_str()))),
+            Outgoing::Reply(_) => None,
+        });
+        let first = events.next();
+        first.is_some_and(|first| std::iter::once(first).chain(events).all(|number| number.is_some_and(caused)))
+    }
+
     /// Not all of what leaves by itself may be lazy and not yet due (rules K-12, Q-32).
     pub(super) fn check_lazy(&self, id: &str, messages: &[Outgoing]) -> Verdict {
+        // Others of the same response may have left before.
+        if self.in_parts {
+            return Ok(());
+        }
         let Some(session) = self.sessions.get(id) else { return Ok(()) };
         if session.overflowed.is_some() {
             // The first of them, which set the timer, may have been dropped.
@@ -400,7 +462,8 @@ impl Model {
         }
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         // Another response, ready in the same moment, may have taken what this one was to bring.
-        let taken = session.drained_before == Some(self.rests);
+        let ahead = self.lines.get(&peer).is_some_and(|line| line.ahead);
+        let taken = ahead || session.drained_before == Some(self.rests);
         if events == 0 && !taken || !http && !only {
             return Err(format!("K-11: a connect of {id} was answered at once, and not held"));
         }

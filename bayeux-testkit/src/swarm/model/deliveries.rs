@@ -6,10 +6,11 @@ use bayeux_core::{RemovalReason, Time};
 use bayeux_proto::{Frozen, Outgoing, meta};
 
 use super::facts::{self, Kind};
+use super::kept::may_be_kept;
 use super::lines::{Claim, Line, Request};
 use super::sessions::{Known, Session, Span};
 use super::{Model, Moment, Verdict};
-use crate::swarm::{LAZY, LAZY_SOON};
+use crate::swarm::{KEPT, LAZY, LAZY_SOON, NARROW};
 use crate::world::{Peer, World};
 
 /// Where an event comes from.
@@ -87,6 +88,21 @@ impl Model {
             return Err(format!("F-16: event {number} was refused, and delivered"));
         }
         self.spreading.insert(number);
+        Ok(())
+    }
+
+    /// Over WebSocket the events of an envelope leave before its replies (rules Q-20, TW-8).
+    pub(super) fn check_overtaken(&self, peer: Peer, id: &str, request: &Request) -> Verdict {
+        let (Some(session), Some(number)) = (self.alive(id), request.number) else { return Ok(()) };
+        let Some(event) = self.events.get(&number).filter(|_| !self.is_leaving(id)) else { return Ok(()) };
+        let Some(options) = self.options_of(session) else { return Ok(()) };
+        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests && session.overflowed.is_none();
+        let pushed = matches!(peer, Peer::Socket(_)) && session.target == Known::Sure(Some(peer)) && !only;
+        let had = session.got.contains(&number) || self.dropped.contains(&(id.to_owned(), number));
+        if sharp && pushed && !had && must_get(session, id, event, self.moment) {
+            return Err(format!("Q-20: the reply to the publish of event {number} came to {id} before the event"));
+        }
         Ok(())
     }
 
@@ -172,6 +188,9 @@ impl Model {
             }
         }
         self.removals.push((pattern.to_owned(), now));
+        if pattern == KEPT {
+            self.kept = None;
+        }
     }
 
     /// Removals that have reached every shard.
@@ -202,6 +221,7 @@ impl Model {
         }
         let waits = world.questions().iter().any(|question| question.conn.is_none());
         let moment = self.moment;
+        let mut settled = Vec::new();
         for number in std::mem::take(&mut self.spreading) {
             let Some(event) = self.events.get_mut(&number) else { continue };
             if waits && event.origin == Origin::Application {
@@ -209,7 +229,8 @@ impl Model {
                 continue;
             }
             event.done = Some(moment);
-            if event.refused || event.uncertain || self.drops {
+            settled.push(number);
+            if event.refused || event.uncertain {
                 continue;
             }
             if self.vetoes && event.origin == Origin::Application {
@@ -218,6 +239,7 @@ impl Model {
             let Some(event) = self.events.get(&number) else { continue };
             self.owe(number, event.began, moment);
         }
+        self.keep(&settled);
     }
 
     fn owe(&mut self, number: u64, began: Moment, done: Moment) {
@@ -226,7 +248,8 @@ impl Model {
         for (id, session) in &mut self.sessions {
             let fit =
                 session.added < began && session.ended.is_none() && session.overflowed.is_none_or(|at| at < began);
-            if !fit || session.got.contains(&number) || !must_get(session, id, event, done) {
+            let dropped = self.dropped.contains(&(id.clone(), number));
+            if !fit || dropped || session.got.contains(&number) || !must_get(session, id, event, done) {
                 continue;
             }
             if session.ack && !session.countable {
@@ -247,6 +270,8 @@ impl Model {
         let Some(id) = whose(line, rest) else {
             return Err(format!("{peer:?}: an event on {} without a session", event.channel()));
         };
+        let leaving = self.is_leaving(&id);
+        let scattered = self.is_scattered(&id, Some(peer));
         if event.channel() == meta::DISCONNECT {
             return self.on_farewell(&id);
         }
@@ -270,12 +295,30 @@ impl Model {
         if let Err(fault) = may_get(session, &id, event) {
             return Err(format!("{fault}: event {number} on {} was delivered to {id}", event.channel));
         }
+        if self.dropped.contains(&(id.clone(), number)) {
+            return Err(format!("Q-7: event {number} was delivered to {id}, although a hook kept it back"));
+        }
+        if matches!(peer, Peer::Socket(_))
+            && let Known::Sure(target) = session.target
+            && target != Some(peer)
+            && (target.is_some() || matches!(session.transport, Known::Sure(transport) if transport.is_http()))
+            && !leaving
+            && !session.ack
+            && !line.requests.iter().any(|request| request.may_be_of(&id) && request.moment > session.target_since)
+        {
+            return Err(format!(
+                "L-43: event {number} was delivered to {id} on {peer:?}, and its client is on {target:?}"
+            ));
+        }
         session.drained_before = Some(self.rests);
         let again = !session.got.insert(number);
-        if again && !session.ack {
+        let kept = may_be_kept(session, event);
+        // What another response had went behind what this one has.
+        let scattered = scattered || line.fixed.is_some_and(|fixed| session.put_back.is_some_and(|at| fixed < at));
+        if again && !session.ack && !kept {
             return Err(format!("Q-4: event {number} was delivered to {id} twice"));
         }
-        if !again {
+        if !again && !scattered && !kept {
             let owed = session
                 .owed
                 .iter()
@@ -306,10 +349,13 @@ impl Model {
         }
     }
 
-    /// How many events may be in the queue of a session.
-    pub(super) fn may_wait(&self, id: &str, session: &Session) -> usize {
+    /// How many events may be in the queue of a session, of one channel where one is named.
+    pub(super) fn may_wait(&self, id: &str, session: &Session, channel: Option<&str>) -> usize {
         let waiting = |(number, event): &(&u64, &Event)| {
-            !event.refused && !session.got.contains(number) && may_get(session, id, event).is_ok()
+            !event.refused
+                && channel.is_none_or(|channel| event.channel == channel)
+                && !session.got.contains(number)
+                && may_get(session, id, event).is_ok()
         };
         self.events.iter().filter(waiting).count()
     }
@@ -320,6 +366,9 @@ impl Model {
             return Ok(());
         };
         session.owed.retain(|owed| owed.number != number);
+        if self.events.get(&number).is_some_and(|event| may_be_kept(session, event)) {
+            return Ok(());
+        }
         if !session.heard.insert(number) {
             return Err(format!("XA-6: the client of {id} was given event {number} twice"));
         }
@@ -346,12 +395,27 @@ impl Model {
         let limit = self.config.long_polling.max_queue;
         let now = self.now;
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
-            if !session.ack && session.owed.len() > limit {
+            // What was sent and not acknowledged counts, too.
+            let scattered = self.is_scattered(id, None);
+            if session.owed.len() > limit && !scattered {
                 return Err(format!("Q-9: {} events wait for {id}, which may have {limit}", session.owed.len()));
+            }
+            // The application may publish where there is no such channel, and no limit.
+            let on_narrow = |owed: &&Owed| {
+                let event = self.events.get(&owed.number).filter(|event| event.channel == NARROW);
+                event.is_some_and(|event| matches!(event.origin, Origin::Session(..)))
+            };
+            if let Some(limit) = self.narrow
+                && !session.ack
+                && !scattered
+                && self.config.shards == 1
+                && session.owed.iter().filter(on_narrow).count() > limit
+            {
+                return Err(format!("Q-9: more than {limit} events of {NARROW} wait for {id}"));
             }
             let waits = |owed: &&Owed| owed.due <= now && !session.got.contains(&owed.number);
             let Some(owed) = session.owed.iter().find(waits) else { continue };
-            if session.holds > 0 || !self.is_calm(world, id) {
+            if session.holds > 0 || scattered || !self.is_calm(world, id) {
                 continue;
             }
             if let Some(outlet) = self.outlet(id, session) {
@@ -378,10 +442,12 @@ impl Model {
         // A WebSocket that another session has taken carries nothing of this one.
         let own = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.bound == Known::Sure(Some(id.to_owned())));
         let sure = session.held.as_ref().filter(|_| session.is_surely_held());
-        let held = sure.map(|held| held.line).filter(|peer| usable(peer) && own(peer));
+        // Of several connects on one WebSocket, nobody knows which is held.
+        let single = |peer: &Peer| session.countable || matches!(peer, Peer::Exchange(_));
+        let held = sure.map(|held| held.line).filter(|peer| usable(peer) && own(peer) && single(peer));
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         match session.target {
-            Known::Sure(Some(target)) if !only => Some(target).filter(usable),
+            Known::Sure(Some(target)) if !only => Some(target).filter(|peer| usable(peer) && own(peer)),
             Known::Sure(_) => held,
             Known::Unsure => None,
         }
@@ -401,7 +467,8 @@ impl Model {
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
         // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
-        let coming = line.requests.iter().any(|request| request.may_be_of(id));
+        let begun = http && line.fixed.is_some_and(|fixed| fixed < self.moment);
+        let coming = begun || line.requests.iter().any(|request| request.may_be_of(id));
         if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
@@ -415,13 +482,30 @@ impl Model {
         }
         let takes =
             http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };
-        if takes && let Some(owed) = session.owed.iter().find(|owed| !session.got.contains(&owed.number)) {
-            let big = session.ack && ended;
+        let left =
+            |owed: &&Owed| !session.got.contains(&owed.number) && line.fixed.is_none_or(|fixed| owed.done < fixed);
+        if takes
+            && !self.is_scattered(id, Some(peer))
+            && let Some(owed) = session.owed.iter().find(left)
+        {
+            // Without a held connect, the server's disconnect leaves them to nobody.
+            let nobody = session.ended.is_some_and(|(.., reason)| reason != RemovalReason::ClientDisconnect);
+            let big = session.ack && ended || nobody;
             if !big {
                 return Err(format!("Q-14: event {} stayed behind when a response took what {id} had", owed.number));
             }
         }
         Ok(())
+    }
+
+    /// Whether events of a session are in a response on another connection that was drained in part: nobody knows which
+    /// (rule Q-22).
+    fn is_scattered(&self, id: &str, but: Option<Peer>) -> bool {
+        let begun = |(peer, line): (&Peer, &Line)| {
+            let elsewhere = Some(*peer) != but && matches!(peer, Peer::Exchange(_));
+            elsewhere && line.open && line.fixed.is_some() && line.requests.iter().any(|request| request.may_be_of(id))
+        };
+        self.in_parts && self.lines.iter().any(begun)
     }
 
     /// How early a lazy event may leave by itself (rules ).
@@ -476,6 +560,9 @@ fn may_get(session: &Session, id: &str, event: &Event) -> Result<(), &'static st
     if session.ended.is_some_and(|(at, ..)| at < event.began) {
         return Err("L-35: the session had ended");
     }
+    if may_be_kept(session, event) {
+        return Ok(());
+    }
     match &event.origin {
         Origin::To(to) if to == id => Ok(()),
         Origin::To(_) => Err("A-11: it was for another session"),
@@ -527,7 +614,8 @@ fn latest(session: &Session, event: &Event, default: Duration) -> Duration {
     match (event.lazy, by_channel) {
         (Some(lazy), _) if lazy == Duration::MAX => default,
         (Some(lazy), _) => lazy,
-        // The application may publish where nobody has made the channel known.
+        // The application may publish where nobody has made the channel known, but a wider one.
+        (None, Some(_)) if event.channel == LAZY_SOON && event.origin == Origin::Application => LAZY_SLOW_TIMEOUT,
         (None, Some(wait)) => wait,
         (None, None) => Duration::ZERO,
     }
@@ -549,3 +637,4 @@ fn earliest(session: &Session, event: &Event, default: Duration) -> Option<Durat
 }
 
 pub(in crate::swarm) const LAZY_SOON_TIMEOUT: Duration = Duration::from_millis(300);
+pub(in crate::swarm) const LAZY_SLOW_TIMEOUT: Duration = Duration::from_millis(2_500);

@@ -60,7 +60,7 @@ pub(super) fn number(message: &Message) -> Option<u64> {
 }
 
 /// The number in `[17]` or `[17,"..."]`.
-pub(super) fn number_in(data: &str) -> Option<u64> {
+pub(in crate::swarm) fn number_in(data: &str) -> Option<u64> {
     let inner = data.strip_prefix('[')?;
     let end = inner.find([',', ']'])?;
     inner[..end].trim().parse().ok()

@@ -33,6 +33,8 @@ pub(super) struct Line {
     pub(super) made: Vec<String>,
     /// Events were drained on it, and no reply behind them yet.
     pub(super) ahead: bool,
+    /// When the first of its response was drained: what is queued later is not in it.
+    pub(super) fixed: Option<Moment>,
     /// Sessions whose expiry begins when what is being written has left, each with the hold that ended.
     pub(super) expiring: Vec<Expiring>,
 }
@@ -126,6 +128,7 @@ impl Model {
             condemned: false,
             made: Vec::new(),
             ahead: false,
+            fixed: None,
             expiring: Vec::new(),
         }
     }
@@ -267,6 +270,7 @@ impl Model {
     pub(super) fn on_drained(&mut self, world: &World, peer: Peer, messages: &[Outgoing]) -> Verdict {
         if let Some(line) = self.lines.get_mut(&peer) {
             line.writing = true;
+            line.fixed.get_or_insert(self.moment);
         }
         let events = messages.iter().filter(|message| matches!(message, Outgoing::Event(_))).count();
         let mut answered = Vec::new();
@@ -314,6 +318,18 @@ impl Model {
             others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id)))
         };
         let unsure: Vec<String> = self.sessions.keys().filter(|id| waiting(id)).cloned().collect();
+        let begun = self.lines.get(&peer).is_some_and(|line| line.fixed.is_some() && matches!(peer, Peer::Exchange(_)));
+        if let Known::Sure(Some(id)) = &bound
+            && let Some(session) = self.sessions.get_mut(id).filter(|_| begun)
+        {
+            session.put_back = Some(self.moment);
+        }
+        // One that was made by a handshake without a reply is left to expire.
+        for id in self.lines.get(&peer).map(|line| line.made.clone()).unwrap_or_default() {
+            if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.expires == (None, None)) {
+                session.expires = (Some(Time::ZERO), None);
+            }
+        }
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
@@ -323,6 +339,8 @@ impl Model {
                 continue;
             }
             let was_target = session.target == Known::Sure(Some(peer));
+            // It may have given way before, when another WebSocket took over (rule L-43).
+            let left = was_held && !matches!(session.target, Known::Sure(None)) && !was_target;
             if was_held {
                 session.held = None;
             }
@@ -333,9 +351,9 @@ impl Model {
             if (was_held || was_target) && idle {
                 match session.transport {
                     Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
-                    Known::Unsure => session.expires = (Some(now), None),
+                    Known::Unsure => (session.expires, session.expiry_begun) = ((Some(now), None), now),
                 }
-                if unsure.contains(id) {
+                if left || unsure.contains(id) {
                     session.expires.0 = Some(Time::ZERO);
                 }
             }
@@ -359,7 +377,7 @@ impl Model {
             }
             match session.transport {
                 Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
-                Known::Unsure => session.expires = (Some(now), None),
+                Known::Unsure => (session.expires, session.expiry_begun) = ((Some(now), None), now),
             }
         }
     }

@@ -10,8 +10,10 @@
 //! between two numbers is demanded, what is possible at any of it is allowed. Where nothing takes time, both are the same.
 
 mod connects;
+mod decisions;
 mod deliveries;
 mod facts;
+mod kept;
 mod lines;
 mod replies;
 mod sessions;
@@ -20,11 +22,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bayeux_core::{Config, Notice, Overflow, Point, Question, RemovalReason, Time};
 
+use crate::swarm::NARROW;
+use crate::swarm::setup::{Knob, Setup};
 use crate::world::{Happening, Peer, World};
 use lines::Line;
 use sessions::Session;
 
-pub(super) use deliveries::{LAZY_SOON_TIMEOUT, Origin};
+pub(super) use deliveries::{LAZY_SLOW_TIMEOUT, LAZY_SOON_TIMEOUT, Origin};
+pub(super) use facts::number_in;
 
 /// What is broken, as a sentence; `Ok` where nothing is.
 pub(super) type Verdict = Result<(), String>;
@@ -52,10 +57,14 @@ pub struct Checked {
 /// The reference model of a server.
 pub(super) struct Model {
     config: Config,
-    /// Whether hooks may keep an event from a session.
-    drops: bool,
     /// Whether a hook may say no to what the application publishes.
     vetoes: bool,
+    /// How many events of [`NARROW`] a queue may hold, where that has a limit.
+    narrow: Option<usize>,
+    /// Whether an HTTP response may be drained in parts.
+    in_parts: bool,
+    /// More bytes than any event has.
+    event_size_max: usize,
     now: Time,
     moment: Moment,
     /// Counts the times that the world came to rest.
@@ -67,6 +76,14 @@ pub(super) struct Model {
     spreading: BTreeSet<u64>,
     /// What hooks said no to, by the key of [`facts::key_of`].
     denied: BTreeMap<String, Point>,
+    /// What hooks decided when its session had ended, by the same key.
+    too_late: BTreeSet<String>,
+    /// The event that [`KEPT`](crate::swarm::KEPT) certainly keeps.
+    kept: Option<u64>,
+    /// When an event on that channel last had reached everybody.
+    kept_until: Moment,
+    /// Events that a hook kept from a session.
+    dropped: BTreeSet<(String, u64)>,
     /// The last question whose answer is not wanted any more.
     retired: Option<Question>,
     /// Sessions whose end is among what is being observed: it may be told behind what it leaves to be drained.
@@ -77,11 +94,13 @@ pub(super) struct Model {
 }
 
 impl Model {
-    pub(super) fn new(config: Config, drops: bool, vetoes: bool) -> Self {
+    pub(super) fn new(config: Config, setup: &Setup) -> Self {
         Self {
             config,
-            drops,
-            vetoes,
+            vetoes: setup.is(Knob::HookPoints),
+            narrow: setup.channel_queue().map(|queue| queue.messages),
+            in_parts: setup.is(Knob::ResponseBudget),
+            event_size_max: setup.event_size_max(),
             now: Time::ZERO,
             moment: 0,
             rests: 0,
@@ -90,6 +109,10 @@ impl Model {
             events: BTreeMap::new(),
             spreading: BTreeSet::new(),
             denied: BTreeMap::new(),
+            too_late: BTreeSet::new(),
+            kept: None,
+            kept_until: 0,
+            dropped: BTreeSet::new(),
             retired: None,
             ending: BTreeSet::new(),
             removals: Vec::new(),
@@ -154,15 +177,9 @@ impl Model {
         self.check_held(world)?;
         self.check_expiry(world)?;
         self.check_unanswered(world)?;
+        self.check_abandoned(world)?;
         self.lines.retain(|_, line| line.open || !line.requests.is_empty());
         Ok(())
-    }
-
-    /// A hook has answered a question.
-    pub(super) fn decided(&mut self, question: &Question, allowed: bool) {
-        if !allowed && let Some(key) = facts::key_of(question) {
-            self.denied.insert(key, question.point.clone());
-        }
     }
 
     fn on_notice(&mut self, world: &World, notice: &Notice) -> Verdict {
@@ -178,21 +195,23 @@ impl Model {
                 }
                 Ok(())
             }
-            Notice::Overflowed { session, policy, .. } => self.overflowed(session.as_str(), *policy),
+            Notice::Overflowed { session, channel, policy, .. } => self.overflowed(session.as_str(), channel, *policy),
             Notice::Subscribed { .. } | _ => Ok(()),
         }
     }
 
     /// A queue was full (rule Z-11): what waits, and what is on its way, may be missing from now on.
-    fn overflowed(&mut self, id: &str, policy: Overflow) -> Verdict {
+    fn overflowed(&mut self, id: &str, channel: &str, policy: Overflow) -> Verdict {
         let moment = self.moment;
-        let limit = self.config.long_polling.max_queue;
+        let (messages, bytes) = (self.config.long_polling.max_queue, self.config.long_polling.max_queue_bytes);
         let Some(session) = self.sessions.get(id) else { return Ok(()) };
         // What was drained in this very moment may have been in the queue when there was no room.
         let emptied = session.drained_before == Some(self.rests);
         if !session.ack && !emptied && policy != Overflow::KeepLatest {
-            let waiting = self.may_wait(id, session);
-            if waiting <= limit {
+            let waiting = self.may_wait(id, session, None);
+            let narrow = self.narrow.filter(|_| channel == NARROW);
+            let crowded = narrow.is_some_and(|limit| self.may_wait(id, session, Some(NARROW)) > limit);
+            if waiting <= messages && waiting * self.event_size_max <= bytes && !crowded {
                 return Err(format!("Z-11: the queue of {id} overflowed, although at most {waiting} events can wait"));
             }
         }

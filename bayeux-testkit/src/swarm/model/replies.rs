@@ -31,6 +31,7 @@ impl Model {
             return Err(format!("F-2: {} is successful:{} with {:?}", request.label(), reply.successful, reply.error));
         }
         self.check_error(peer, &request, reply)?;
+        self.check_too_late(&request, reply)?;
         self.after_reply(world, peer, &request, reply, messages, events)?;
         // What failed before anybody looked at what it asks for is no connect to the server, either.
         let early = reply.error.as_ref().is_some_and(|error| error.code() == 402)
@@ -69,9 +70,17 @@ impl Model {
         if !processed || error.as_deref() == Some("402::session_unknown") {
             return Ok(());
         }
+        if request.kind == Kind::Publish && reply.successful {
+            self.check_overtaken(peer, id, request)?;
+        }
         self.note_message(peer, id, request);
         match request.kind {
-            Kind::Subscribe => self.end_subscribe(id, request, reply.successful),
+            Kind::Subscribe => {
+                self.end_subscribe(id, request, reply.successful);
+                if reply.successful {
+                    self.owe_kept(id, request);
+                }
+            }
             Kind::Unsubscribe => {
                 let gone = reply.successful || error.as_deref() == Some("400::channel_missing");
                 self.end_unsubscribe(id, request, gone);
@@ -132,6 +141,7 @@ impl Model {
         session.transport = Known::Sure(transport);
         if transport == Transport::WebSocket {
             session.target = Known::Sure(Some(peer));
+            session.target_since = request.moment;
         }
         if let Some(at) = session.expires.0 {
             session.expires.0 = Some(at.max(request.at + session.max_interval(&options)));
@@ -298,7 +308,7 @@ impl Model {
             return Err(format!("H-12: {id} was told of {:?}", handshake.connection_types));
         }
         let rides = options.allow_message_delivery_during_handshake;
-        if rides && matches!(peer, Peer::Exchange(_)) && handshake.messages != events {
+        if rides && matches!(peer, Peer::Exchange(_)) && handshake.messages != events && !self.in_parts {
             return Err(format!("H-20: {id} was promised {} events, and sent {events}", handshake.messages));
         }
         let Some(session) = self.sessions.get_mut(&id) else { return Err(format!("H-4: {id} was never added")) };

@@ -8,6 +8,7 @@ use bayeux_proto::{Advice, Reconnect};
 
 use super::deliveries::Owed;
 use super::facts::Kind;
+use super::lines::Claim;
 use super::{Model, Moment, Verdict, is_disconnect};
 use crate::world::{Peer, World};
 
@@ -80,6 +81,12 @@ pub(super) struct Session {
     pub(super) dismissed: Option<RemovalReason>,
     /// When it may expire, and when it must; `None`: not at all.
     pub(super) expires: (Option<Time>, Option<Time>),
+    /// When a reply last began its expiry.
+    pub(super) expiry_begun: Time,
+    /// When the message came that made its WebSocket the push target.
+    pub(super) target_since: Moment,
+    /// When a response of it broke that had begun.
+    pub(super) put_back: Option<Moment>,
     /// Its last message came then, at the latest and at the earliest.
     pub(super) last_message: Time,
     pub(super) last_message_maybe: Time,
@@ -150,6 +157,9 @@ impl Session {
             overflow_removes: false,
             dismissed: None,
             expires: (None, None),
+            expiry_begun: now,
+            target_since: 0,
+            put_back: None,
             last_message: now,
             last_message_maybe: now,
             disconnected_by: None,
@@ -209,6 +219,7 @@ impl Session {
     /// A reply of a handshake or connect has left, or its connection has (rule L-20).
     pub(super) fn begin_expiry(&mut self, now: Time, options: &TransportOptions) {
         let max_interval = self.max_interval(options);
+        self.expiry_begun = now;
         match self.interval(options) {
             Some(interval) => {
                 let at = now + interval + max_interval;
@@ -294,6 +305,8 @@ impl Model {
         let disconnecting = self.is_disconnecting(id);
         let transports = [&self.config.websocket, &self.config.long_polling, &self.config.callback_polling];
         let max_processing = transports.into_iter().filter_map(|options| options.max_processing).min();
+        let waits = self.has_connect_in_lane(id);
+        let taken_over = self.may_be_taken_over(id);
         let Some(session) = self.sessions.get_mut(id) else { return Err(format!("{id} was removed, and never added")) };
         let fault = match reason {
             RemovalReason::ClientDisconnect if !disconnecting && session.dismissed != Some(reason) => {
@@ -302,8 +315,13 @@ impl Model {
             RemovalReason::ServerDisconnect | RemovalReason::Removed if session.dismissed != Some(reason) => {
                 Some("D-10: the application did not want it to go")
             }
-            RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) => Some("L-20: it was not its time"),
-            RemovalReason::Expired if session.is_surely_held() => Some("L-21: its connect is being processed"),
+            RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) && !taken_over => {
+                Some("L-20: it was not its time")
+            }
+            RemovalReason::Expired if session.is_surely_held() && !taken_over => {
+                Some("L-21: its connect is being processed")
+            }
+            RemovalReason::Expired if waits => Some("L-21: its connect waits for the message before it"),
             RemovalReason::ProcessingTooLong
                 if max_processing.is_none_or(|limit| now < session.last_message + limit) =>
             {
@@ -321,6 +339,27 @@ impl Model {
             session.owed.clear();
         }
         Ok(())
+    }
+
+    /// Whether a message that waits on a WebSocket may have ended a hold elsewhere, and begun the expiry, without a reply
+    /// that says so (rule L-43).
+    fn may_be_taken_over(&self, id: &str) -> bool {
+        let mut sockets = self.lines.iter().filter(|(peer, _)| matches!(peer, Peer::Socket(_)));
+        sockets.any(|(_, line)| line.requests.iter().any(|request| !request.held && request.may_be_of(id)))
+    }
+
+    /// Whether a connect of a session waits on its WebSocket for the message before it, and came after the last reply
+    /// that began the expiry (rule L-21).
+    fn has_connect_in_lane(&self, id: &str) -> bool {
+        let Some(session) = self.sessions.get(id) else { return false };
+        self.lines.values().filter(|line| line.open && line.bound == Known::Sure(Some(id.to_owned()))).any(|line| {
+            let mut requests = line.requests.iter().filter(|request| !request.held);
+            let parked = requests.next().filter(|first| first.claim == Claim::Of(id.to_owned()));
+            let Some(parked) = parked else { return false };
+            let mut connects = requests.filter(|request| request.kind == Kind::Connect && request.may_be_of(id));
+            // In an envelope of its own.
+            connects.any(|request| request.invalid.is_none() && request.at > session.expiry_begun.max(parked.at))
+        })
     }
 
     /// Whether its client has sent a disconnect that is not answered.
@@ -344,7 +383,7 @@ impl Model {
             .iter()
             .find(|(_, session)| session.ended.is_none() && session.expires.1.is_some_and(|at| now >= at));
         if let Some((id, session)) = overdue
-            && !self.has_connect_under_way(world, id)
+            && !self.is_heard_from(id)
         {
             let at = session.expires.1.unwrap_or_default().since(Time::ZERO);
             return Err(format!("L-20: session {id} should have expired at {at:?}"));
@@ -367,11 +406,10 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a connect of the session is anywhere between its arrival and its reply.
-    pub(super) fn has_connect_under_way(&self, _: &World, id: &str) -> bool {
+    /// Whether a message of the session is anywhere between its arrival and its reply: it may put the expiry off.
+    fn is_heard_from(&self, id: &str) -> bool {
         self.lines.values().any(|line| {
-            line.requests.iter().any(|request| request.kind == Kind::Connect && request.may_be_of(id))
-                || line.expiring.iter().any(|of| of.session == id)
+            line.requests.iter().any(|request| request.may_be_of(id)) || line.expiring.iter().any(|of| of.session == id)
         })
     }
 
