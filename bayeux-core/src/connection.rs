@@ -65,6 +65,11 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
+    /// Whether it answers a connect of that session.
+    pub(crate) fn is_connect_of(&self, session: SessionKey) -> bool {
+        self.kind == ReplyKind::Connect && self.session == Some(session)
+    }
+
     /// Whether it is a connect reply that a client takes notice of, so that it brings along what there is to acknowledge
     /// (rules XA-4, XA-6).
     pub(crate) fn closes_batch(&self) -> bool {

@@ -316,6 +316,7 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let Some(held) = session.held.take() else { return };
         let expiry = Some(Expiry { session: key, cycle: Some(held.cycle) });
+        session.resumed = Some(held.conn);
         let id = session.id.clone();
         if held.counted
             && let Some(browser) = &session.browser

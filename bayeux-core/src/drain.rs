@@ -512,7 +512,8 @@ impl Engine {
                 self.settle_reply(key, pending);
             }
         }
-        if acknowledges && reply.is_some() {
+        let waits = |conn: &Conn| conn.replies.iter().any(|pending| pending.is_connect_of(from));
+        if acknowledges && (reply.is_some() || self.conns.get(key).is_some_and(waits)) {
             // The connect said what the client has. Without one, it may well have all that was sent.
             self.take_batch(key, Some(from), usize::MAX);
         } else {

@@ -105,6 +105,8 @@ impl Engine {
                     // The client is not to come back for this session (rule V-22).
                     reply.advice.reconnect = Some(Reconnect::None);
                     self.bequeath(key, held.conn, Some(reply));
+                } else if let Some(resumed) = self.last_connect_of(key) {
+                    self.bequeath(key, resumed, None);
                 } else if let Some(outlet) =
                     target.or(carrier).filter(|_| !in_connects_only || reason != RemovalReason::ClientDisconnect)
                 {
@@ -153,6 +155,21 @@ impl Engine {
         for lane in session.parked_connects {
             self.abandon_connect(lane, key);
         }
+    }
+
+    /// The connection of a connect that was resumed in this very turn, so that its reply is not drained yet: all that is
+    /// queued leaves with it, and its client is not to come back (rules D-2, V-22).
+    fn last_connect_of(&mut self, key: SessionKey) -> Option<ConnKey> {
+        let session = self.sessions.get(key)?;
+        let (resumed, tail) = (session.resumed?, session.queue.tail());
+        let conn = self.conns.get_mut(resumed)?;
+        let mut waiting = false;
+        for pending in conn.replies.iter_mut().filter(|pending| pending.is_connect_of(key)) {
+            pending.reply.advice.reconnect = Some(Reconnect::None);
+            pending.position = tail;
+            waiting = true;
+        }
+        waiting.then_some(resumed)
     }
 
     /// A WebSocket whose session was disconnected may stay open for a while only (rule TW-23).

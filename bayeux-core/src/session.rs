@@ -44,6 +44,8 @@ pub(crate) struct Session {
     pub(crate) flush: bool,
     /// The held meta connect; `Some` from its suspension until it is resumed, replaced or dropped.
     pub(crate) held: Option<Box<Held>>,
+    /// The connection of the connect that was resumed last. Its reply may still wait to be drained.
+    pub(crate) resumed: Option<ConnKey>,
     /// The lanes in which a connect of it waits for a listener.
     pub(crate) parked_connects: Vec<LaneId>,
     /// When the lazy timer fires (rule Q-33).
@@ -171,6 +173,7 @@ impl Session {
             target: None,
             flush: false,
             held: None,
+            resumed: None,
             parked_connects: Vec::new(),
             lazy_at: None,
             expire_at: None,

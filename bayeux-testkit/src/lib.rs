@@ -61,15 +61,14 @@
 //!
 //! # Seeds
 //!
-//! `tests/smoke.rs` lets random clients loose and prints the seed of a run that fails. To repeat it, with all of its
-//! steps, or to look for more:
+//! The module [`swarm`] lets many clients loose on a [`net`] that breaks, and holds what comes of it against a model of the
+//! protocol. The same seed gives the same run, byte for byte; one that fails is printed with the smallest plan that fails
+//! likewise. To look for more, or to repeat one with all that happens in it:
 //!
 //! ```text
-//! BAYEUX_SEED=17 cargo test -p bayeux-testkit --test smoke
-//! BAYEUX_SEEDS=5000 cargo test --release -p bayeux-testkit --test smoke
+//! cargo run -p bayeux-testkit --release -- simulate --seeds 5000
+//! cargo run -p bayeux-testkit --release -- simulate --seed 17
 //! ```
-//!
-//! The same seed gives the same run, byte for byte: [`World::digest`] tells whether two runs were the same.
 //!
 //! # What is always checked
 //!
@@ -86,13 +85,19 @@
 //!   or expired.
 //! - After a tick nothing is due any more.
 
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod check;
 mod client;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod hooks;
+pub mod net;
 mod random;
 pub mod script;
+pub mod swarm;
 mod wire;
 mod world;
 

@@ -59,6 +59,9 @@ pub enum Outcome {
 pub struct Exchange {
     pub(crate) browser: BrowserKey,
     pub(crate) conn: Option<ConnectionKey>,
+    pub(crate) http: Http,
+    /// The browser cookie that came with the request.
+    pub(crate) cookie_sent: Option<String>,
     /// What was sent.
     pub request: String,
     /// When.

@@ -3,7 +3,7 @@
 mod driver;
 mod trace;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use bayeux_core::{
     BrowserId, Budget, ClientId, Command, Config, ConnectionKey, Decision, Engine, Forward, Input, Notice, Question,
     ShardId, Time, Transport, UnixTime, Verdict,
 };
-use bayeux_proto::{Limits, Outgoing, decode};
+use bayeux_proto::{Limits, Message, Outgoing, decode};
 use bytes::Bytes;
 
 use crate::check::Checker;
@@ -48,9 +48,14 @@ pub struct Options {
     pub messages_per_frame: usize,
     /// What one drain of a WebSocket may hand out. Default: no bound.
     pub budget: Budget,
+    /// What one drain of an HTTP exchange may hand out. Default: no bound.
+    pub response_budget: Budget,
+    /// The longest time between two parts of an HTTP response. Default: zero.
+    pub part_delay: Duration,
     /// The status of a held connect that was replaced or whose session ended (rule O-29). Default: 500.
     pub duplicate_connect_status: u16,
-    /// How many of the last steps are kept, to be printed when a test fails. Default: 60.
+    /// How many of the last steps are kept, to be printed when a test fails. 0: nothing is written down, which is faster,
+    /// and [`World::digest`] tells nothing. Default: 60.
     pub steps_kept: usize,
 }
 
@@ -66,6 +71,8 @@ impl Options {
             writes: Writes::AtOnce,
             messages_per_frame: 1,
             budget: Budget::UNLIMITED,
+            response_budget: Budget::UNLIMITED,
+            part_delay: Duration::ZERO,
             duplicate_connect_status: 500,
             steps_kept: 60,
         }
@@ -106,7 +113,8 @@ pub struct World {
     now: Time,
     random: Random,
     conns: BTreeMap<ConnectionKey, Conn>,
-    conns_opened: u64,
+    /// The peer of every connection there ever was, by its key.
+    peers: Vec<Peer>,
     accepted: usize,
     exchanges: Vec<Exchange>,
     sockets: Vec<Socket>,
@@ -117,6 +125,8 @@ pub struct World {
     links: BTreeMap<(ShardId, ShardId), Link>,
     pending: Vec<Pending>,
     stale: Vec<Pending>,
+    /// Peers that take nothing at present.
+    stalled: BTreeSet<Peer>,
     notices: Vec<Notice>,
     sessions: BTreeMap<String, ClientId>,
     /// Only while somebody wants to know.
@@ -125,9 +135,17 @@ pub struct World {
     trace: Trace,
 }
 
-/// Something that a client or the application notices.
+/// Something that a client, the driver or the application notices.
 #[derive(Debug, Clone)]
 pub enum Happening {
+    /// The engine was given an envelope.
+    Received(Peer, Vec<Message>),
+    /// The engine handed out messages to be written: what they say is decided now, whenever they leave.
+    Drained(Peer, Vec<Outgoing>),
+    /// What was drained has left.
+    Written(Peer),
+    /// The connection broke, and the engine was told.
+    Lost(Peer),
     /// An exchange has an outcome.
     Ended(ExchangeKey),
     /// A frame came.
@@ -193,7 +211,7 @@ impl World {
             now: Time::ZERO,
             random: Random::new(options.seed),
             conns: BTreeMap::new(),
-            conns_opened: 0,
+            peers: Vec::new(),
             accepted: 0,
             exchanges: Vec::new(),
             sockets: Vec::new(),
@@ -203,6 +221,7 @@ impl World {
             links: BTreeMap::new(),
             pending: Vec::new(),
             stale: Vec::new(),
+            stalled: BTreeSet::new(),
             notices: Vec::new(),
             sessions: BTreeMap::new(),
             happenings: None,
@@ -291,6 +310,8 @@ impl World {
         self.exchanges.push(Exchange {
             browser,
             conn: None,
+            http,
+            cookie_sent: self.cookies[browser.0].clone(),
             request: body.to_owned(),
             sent_at: self.now,
             outcome: Outcome::Held,
@@ -330,7 +351,7 @@ impl World {
     pub fn open_socket_at(&mut self, shard: ShardId) -> SocketKey {
         let key = SocketKey(self.sockets.len());
         self.sockets.push(Socket {
-            conn: ConnectionKey(self.conns_opened),
+            conn: ConnectionKey(self.peers.len() as u64),
             shard,
             inbox: VecDeque::new(),
             frames: Vec::new(),
@@ -379,6 +400,22 @@ impl World {
 
     // ---- both ----
 
+    /// Whether the engine waits before it goes on with what the peer sent: for a hook, or, as far as can be known, for
+    /// another shard.
+    pub fn is_blocked(&self, peer: impl Into<Peer>) -> bool {
+        self.is_in_transit() || self.conn_of(peer.into()).is_some_and(|conn| self.checker.is_parked(conn))
+    }
+
+    /// Whether something is on its way between shards.
+    pub fn is_in_transit(&self) -> bool {
+        self.links.values().any(|link| !link.items.is_empty())
+    }
+
+    /// The peer at the other end of a connection, open or not.
+    pub fn peer_of(&self, conn: ConnectionKey) -> Option<Peer> {
+        usize::try_from(conn.0).ok().and_then(|at| self.peers.get(at)).copied()
+    }
+
     /// Whether something drained for the peer is still unwritten.
     pub fn is_writing(&self, peer: impl Into<Peer>) -> bool {
         self.conn_of(peer.into()).and_then(|conn| self.conns.get(&conn)).is_some_and(|conn| conn.unwritten.is_some())
@@ -400,7 +437,27 @@ impl World {
         let peer = peer.into();
         if let Some(conn) = self.conn_of(peer) {
             self.lose(peer);
+            if self.conns.contains_key(&conn) {
+                self.happen(Happening::Lost(peer));
+            }
             self.close(conn);
+            self.settle();
+        }
+    }
+
+    /// The peer takes nothing from now on: what is drained for it is not written.
+    pub fn stall(&mut self, peer: impl Into<Peer>) {
+        self.stalled.insert(peer.into());
+    }
+
+    /// The peer takes what is drained for it again, what waits first.
+    pub fn unstall(&mut self, peer: impl Into<Peer>) {
+        let peer = peer.into();
+        if self.stalled.remove(&peer)
+            && let Some(conn) = self.conn_of(peer)
+            && self.conns.get(&conn).is_some_and(|conn| conn.unwritten.is_some())
+        {
+            self.finish_write(conn);
             self.settle();
         }
     }

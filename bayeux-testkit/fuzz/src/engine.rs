@@ -150,7 +150,14 @@ impl Run {
                     Outcome::Answered(envelope) => envelope.messages.clone(),
                     Outcome::Held | Outcome::Status(_) | Outcome::Aborted => continue,
                 },
-                Happening::Closed(_) | Happening::Asked(_) | Happening::Retired(_) | Happening::Notice(_) => continue,
+                Happening::Received(..)
+                | Happening::Drained(..)
+                | Happening::Written(_)
+                | Happening::Lost(_)
+                | Happening::Closed(_)
+                | Happening::Asked(_)
+                | Happening::Retired(_)
+                | Happening::Notice(_) => continue,
             };
             self.ids.extend(messages.iter().filter_map(|message| message["clientId"].as_str()).map(str::to_owned));
         }

@@ -445,6 +445,9 @@ impl Runner {
                     let Some(Ended::ByServer { code, reason }) = socket.ended else { continue };
                     (who, 0, vec![format!("{} is closed: {code} {reason}", self.clients[who].name)])
                 }
+                Happening::Received(..) | Happening::Drained(..) | Happening::Written(_) | Happening::Lost(_) => {
+                    continue;
+                }
                 Happening::Asked(question) => (server, 0, vec![format!("server asks: {}", self.describe(question))]),
                 Happening::Retired(question) => {
                     (server, 0, vec![format!("server no longer asks: {}", self.describe(question))])
@@ -519,7 +522,14 @@ impl Runner {
                     }
                 }
                 Happening::Frame(key, envelope) => (self.sockets[key], envelope.messages.clone()),
-                Happening::Closed(_) | Happening::Asked(_) | Happening::Retired(_) | Happening::Notice(_) => continue,
+                Happening::Received(..)
+                | Happening::Drained(..)
+                | Happening::Written(_)
+                | Happening::Lost(_)
+                | Happening::Closed(_)
+                | Happening::Asked(_)
+                | Happening::Retired(_)
+                | Happening::Notice(_) => continue,
             };
             for id in messages.iter().filter_map(|message| message["clientId"].as_str()) {
                 if self.names.iter().any(|(known, _)| known == id) {

@@ -1,10 +1,12 @@
 //! What a driver must do, without sockets: route, drain, carry, tick.
 
+use std::fmt;
+
 use bayeux_core::{
-    BrowserId, Budget, ClientId, CloseReason, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input,
-    LinkFacts, Notice, Output, ShardId, Time, Transport,
+    BrowserId, ClientId, CloseReason, ConnectionKey, Decision, DecisionId, Drained, Engine, Forward, Input, LinkFacts,
+    Notice, Output, ShardId, Time, Transport,
 };
-use bayeux_proto::{Batch, Limits, decode, encode, frames, meta};
+use bayeux_proto::{Batch, Limits, Outgoing, decode, encode, frames, meta};
 use bytes::Bytes;
 
 use super::{Conn, Happening, Peer, Pending, Planned, Unwritten, World, Writes};
@@ -63,8 +65,8 @@ impl World {
         http2: bool,
         browser: Option<BrowserId>,
     ) -> ConnectionKey {
-        let conn = ConnectionKey(self.conns_opened);
-        self.conns_opened += 1;
+        let conn = ConnectionKey(self.peers.len() as u64);
+        self.peers.push(peer);
         self.conns.insert(conn, Conn { shard, peer, unwritten: None, response: Vec::new() });
         self.checker.opened(conn, transport.is_http());
         self.trace.note(self.now, format_args!("{shard:?} opened {conn:?} {transport:?} {browser:?}"));
@@ -76,6 +78,9 @@ impl World {
         let shard = self.conns[&conn].shard;
         self.trace.note(self.now, format_args!("{shard:?} received {conn:?} {text}"));
         self.checker.received(conn, &batch);
+        if self.happenings.is_some() {
+            self.happen(Happening::Received(self.conns[&conn].peer, batch.messages.clone()));
+        }
         self.handle(shard, Input::Received { conn, batch });
     }
 
@@ -83,14 +88,15 @@ impl World {
         let Some(gone) = self.conns.remove(&conn) else { return };
         let shard = gone.shard;
         self.trace.note(self.now, format_args!("{shard:?} closed {conn:?}"));
-        let (unwritten, http) = (gone.unwritten.is_some(), matches!(gone.peer, Peer::Exchange(_)));
+        let whole = |unwritten: &Unwritten| unwritten.finished && matches!(gone.peer, Peer::Exchange(_));
+        let (unwritten, first) = (gone.unwritten.is_some(), gone.unwritten.as_ref().is_some_and(whole));
         self.checker.closed_by_driver(conn);
         // L-20: a failed write is reported as any other; the key is stale for whichever comes second.
-        if unwritten && http {
+        if first {
             self.handle(shard, Input::Written { conn });
         }
         self.handle(shard, Input::Closed { conn });
-        if unwritten && !http {
+        if unwritten && !first {
             self.handle(shard, Input::Written { conn });
         }
     }
@@ -151,8 +157,7 @@ impl World {
                 break;
             }
         }
-        let in_transit = self.links.values().any(|link| !link.items.is_empty());
-        self.check(self.checker.quiet(self.session_count(), in_transit, self.hooks.edits_replies()));
+        self.check(self.checker.quiet(self.session_count(), self.is_in_transit(), self.hooks.edits_replies()));
         self.checker.forget_gone();
     }
 
@@ -315,13 +320,15 @@ impl World {
 
     fn drain(&mut self, shard: ShardId, conn: ConnectionKey) {
         let http = matches!(self.conns[&conn].peer, Peer::Exchange(_));
-        let budget = if http { Budget::UNLIMITED } else { self.options.budget };
+        let budget = if http { self.options.response_budget } else { self.options.budget };
         let mut out = Vec::new();
         let drained = self.engines[usize::from(shard.0)].drain(self.now, conn, budget, &mut out);
         let broken = self.checker.drained(conn, &out, drained, self.hooks.edits_replies());
-        let text = || String::from_utf8_lossy(&encode(&out)).into_owned();
-        self.trace.note(self.now, format_args!("{shard:?} drained {conn:?} {drained:?} {}", text()));
+        self.trace.note(self.now, format_args!("{shard:?} drained {conn:?} {drained:?} {}", Written(&out)));
         self.check(broken);
+        if self.happenings.is_some() {
+            self.happen(Happening::Drained(self.conns[&conn].peer, out.clone()));
+        }
         if out.is_empty() && drained != Drained::Finished {
             return;
         }
@@ -335,6 +342,11 @@ impl World {
         };
         entry.unwritten = Some(Unwritten { frames, finished: drained == Drained::Finished });
         match self.options.writes {
+            _ if self.stalled.contains(&entry.peer) => {}
+            _ if http && drained == Drained::More && !self.options.part_delay.is_zero() => {
+                let delay = self.random.duration_up_to(self.options.part_delay);
+                self.plan(self.now + delay, Planned::Written(conn));
+            }
             Writes::AtOnce => self.plan(self.now, Planned::Written(conn)),
             Writes::Within(longest) => {
                 let delay = self.random.duration_up_to(longest);
@@ -369,9 +381,11 @@ impl World {
             self.conns.remove(&conn);
         }
         self.checker.written(conn);
+        self.happen(Happening::Written(peer));
         self.handle(shard, Input::Written { conn });
         if lost && self.conns.contains_key(&conn) {
             // The write failed: so the driver notices that a socket is dead.
+            self.happen(Happening::Lost(peer));
             self.close(conn);
         }
     }
@@ -417,7 +431,7 @@ impl World {
         self.happen(Happening::Ended(key));
     }
 
-    fn happen(&mut self, happening: Happening) {
+    pub(super) fn happen(&mut self, happening: Happening) {
         let now = self.now;
         if let Some(happenings) = &mut self.happenings {
             happenings.push((now, happening));
@@ -441,6 +455,15 @@ impl World {
             Peer::Exchange(key) => self.exchanges[key.0].conn,
             Peer::Socket(key) => Some(self.sockets[key.0].conn),
         }
+    }
+}
+
+/// Messages as they are written, for the trace: encoded only where it is kept.
+struct Written<'a>(&'a [Outgoing]);
+
+impl fmt::Display for Written<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&encode(self.0)))
     }
 }
 

@@ -1,0 +1,530 @@
+//! Connects: held or not, until when, with which advice (sections 7 and 3, rule TH-30).
+
+use std::time::Duration;
+
+use bayeux_core::{RemovalReason, Time, Transport};
+use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
+
+use super::facts::{self, Kind};
+use super::lines::{Claim, Expiring, Request};
+use super::sessions::{Held, Known};
+use super::{Model, Verdict, is_disconnect};
+use crate::wire::ExchangeKey;
+use crate::world::{Peer, World};
+
+/// A connect that was found to be held.
+struct Found {
+    peer: Peer,
+    serial: u64,
+}
+
+impl Model {
+    /// What a connect does as soon as it is processed (rules K-4, K-9, V-11). `Unsure` where its session is.
+    fn process_connect(&mut self, peer: Peer, id: &str, request: &Request, sharp: bool) -> Known<Advice> {
+        if matches!(peer, Peer::Exchange(_))
+            && let Some(earlier) = self.sessions.get_mut(id).and_then(|session| session.held.take())
+            && let Some(line) = self.lines.get_mut(&earlier.line)
+        {
+            // Over HTTP any connect ends the hold of an earlier one (rule K-10); its exchange is failed.
+            let stays = line.writing || earlier.line != peer && line.transport.is_http();
+            line.requests.retain(|request| request.serial != earlier.request || stays);
+        }
+        let Some(transport) = self.lines.get(&peer).map(|line| line.transport) else { return Known::Unsure };
+        let options = *self.config.transport(transport);
+        let longest = self.config.max_client_interval;
+        let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
+        session.transport = Known::Sure(transport);
+        session.last_message = request.at.max(session.last_message);
+        session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
+        session.target = if transport == Transport::WebSocket { Known::Sure(Some(peer)) } else { Known::Sure(None) };
+        session.target_since = request.moment;
+        let advice = request.advice.ok().flatten();
+        let wishes = advice.unwrap_or_default();
+        let timeout = wishes.timeout_ms.map(Duration::from_millis);
+        let interval = wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(longest));
+        session.wish = Known::Sure((timeout, interval));
+        session.connected = Known::Sure(true);
+        if advice.is_some() {
+            session.advised = Known::Sure(None);
+        }
+        if !sharp || session.ack {
+            // With acknowledgements the server may behave as if a timeout of 0 had been asked for (rule XA-8).
+            session.wish =
+                if session.ack && timeout.is_none() { Known::Sure((timeout, interval)) } else { session.wish };
+            if session.ack {
+                session.advised = Known::Unsure;
+            }
+        }
+        let taken = session.take_advice(transport, &options);
+        if sharp { taken } else { Known::Unsure }
+    }
+
+    /// Finds the connects that are held, now that nothing is under way.
+    pub(super) fn settle_holds(&mut self, world: &World) -> Verdict {
+        let mut found = Vec::new();
+        for (peer, line) in &self.lines {
+            if !line.open || line.writing || world.is_blocked(*peer) {
+                continue;
+            }
+            let new = line.requests.iter().filter(|request| request.kind == Kind::Connect && !request.held);
+            found.extend(new.map(|request| Found { peer: *peer, serial: request.serial }));
+        }
+        found.sort_by_key(|found| found.serial);
+        for Found { peer, serial } in found {
+            self.settle_hold(peer, serial)?;
+        }
+        self.drop_left(world)
+    }
+
+    fn settle_hold(&mut self, peer: Peer, serial: u64) -> Verdict {
+        let Some(line) = self.lines.get_mut(&peer) else { return Ok(()) };
+        let Some(at) = line.requests.iter().position(|request| request.serial == serial) else { return Ok(()) };
+        let Some(mut request) = line.requests.remove(at) else { return Ok(()) };
+        let (transport, http2) = (line.transport, line.http2);
+        let http = transport.is_http();
+        let (Claim::Of(id) | Claim::May(id)) = request.claim.clone() else {
+            return Err(format!("K-3: {} is held, and of no session", request.label()));
+        };
+        let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        if session.ended.is_some_and(|(at, ..)| at < request.moment) {
+            return Err(format!("K-3: {} is held, and its session {id} has ended", request.label()));
+        }
+        let ended = session.ended.is_some();
+        if !ended && sharp && session.connected == Known::Sure(false) {
+            return Err(format!("K-11: {} is held, the first of {id}", request.label()));
+        }
+        if http && !request.alone {
+            return Err(format!("K-16: {} is held, and not alone", request.label()));
+        }
+        if !ended && http && sharp {
+            self.check_tabs(&id, peer, http2)?;
+        }
+        request.held = true;
+        let (at, moment) = (request.at, request.moment);
+        let advice = if ended { Known::Unsure } else { self.process_connect(peer, &id, &request, sharp) };
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.requests.push_back(request);
+        }
+        if ended {
+            return Ok(());
+        }
+        self.checked.holds += 1;
+        let options = *self.config.transport(transport);
+        let now = self.now;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let Known::Sure((wish, _)) = session.wish else { return Ok(()) };
+        let timeout = session.timeout(&options, wish);
+        if timeout.is_zero() {
+            return Err(format!("K-11: a connect of {id} is held, with a timeout of 0"));
+        }
+        session.expires = (None, None);
+        session.newest_hold = serial;
+        let deadline = if session.timeout_since > moment {
+            // It may have been held before its timeout was changed.
+            (Time::ZERO, now + timeout.max(options.timeout))
+        } else {
+            (at + timeout, now + timeout)
+        };
+        let earlier = session.held.replace(Held { line: peer, request: serial, deadline, advice });
+        if let Some(earlier) = earlier {
+            self.leave(&earlier, &id)?;
+        }
+        Ok(())
+    }
+
+    /// A held connect gave way to something newer: over HTTP it is failed, over WebSocket never answered (rules K-20,
+    /// K-21, L-43).
+    fn leave(&mut self, earlier: &Held, id: &str) -> Verdict {
+        let Some(line) = self.lines.get_mut(&earlier.line) else { return Ok(()) };
+        if line.open
+            && line.transport.is_http()
+            && line.fixed.is_none()
+            && line.requests.iter().any(|request| request.serial == earlier.request)
+        {
+            return Err(format!("K-20: {:?} still holds a connect of {id}, which another one replaced", earlier.line));
+        }
+        // While something is being written there, its reply may wait behind that.
+        line.requests.retain(|request| request.serial != earlier.request || line.writing);
+        Ok(())
+    }
+
+    /// Held connects of sessions that have gone to another WebSocket (rule L-43).
+    fn drop_left(&mut self, world: &World) -> Verdict {
+        let moved = |session: &super::Session| {
+            let held = session.held.as_ref()?;
+            match session.target {
+                Known::Sure(Some(target)) if target != held.line => Some(()),
+                Known::Sure(_) | Known::Unsure => None,
+            }
+        };
+        let ids: Vec<String> =
+            self.sessions.iter().filter(|(_, session)| moved(session).is_some()).map(|(id, _)| id.clone()).collect();
+        for id in ids {
+            if !self.is_calm(world, &id) {
+                continue;
+            }
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            let Some(held) = session.held.take() else { continue };
+            let now = self.now;
+            if session.ended.is_none() {
+                match session.transport {
+                    Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
+                    Known::Unsure => session.expires = (Some(Time::ZERO), None),
+                }
+                // The takeover may have been earlier than its message was answered.
+                session.expires.0 = Some(Time::ZERO);
+                self.leave(&held, &id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// No more connects of one browser are held than may be (rule TH-30).
+    fn check_tabs(&self, id: &str, peer: Peer, http2: bool) -> Verdict {
+        let limit =
+            if http2 { self.config.http2_max_sessions_per_browser } else { self.config.max_sessions_per_browser };
+        let Ok(limit) = usize::try_from(limit) else { return Ok(()) };
+        let held = self.held_tabs(id, peer);
+        if self.sessions.get(id).is_some_and(|session| session.browser.is_some()) && held >= limit {
+            return Err(format!("TH-30: {held} connects of its browser are held already, and another one of {id} is"));
+        }
+        Ok(())
+    }
+
+    /// How many connects of the browser of a session are held, this one's not counted.
+    fn held_tabs(&self, id: &str, but: Peer) -> usize {
+        let browser = self.sessions.get(id).and_then(|session| session.browser.as_ref());
+        // One whose response has begun is not held any more.
+        let begun = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.fixed.is_some());
+        let holds = |peer: Peer| matches!(peer, Peer::Exchange(_)) && !begun(&peer);
+        let same = |session: &&super::Session| {
+            session.browser.is_some()
+                && session.browser.as_ref() == browser
+                && session.ended.is_none()
+                && session.held.as_ref().is_some_and(|held| held.line != but && holds(held.line))
+        };
+        let others = self.sessions.iter().filter(|(other, _)| *other != id).map(|(_, session)| session);
+        others.filter(same).count()
+    }
+
+    /// How many other sessions of the browser of a session may have a connect held.
+    fn possible_tabs(&self, id: &str) -> usize {
+        let browser = self.sessions.get(id).and_then(|session| session.browser.as_ref());
+        let same = |(other, session): &(&String, &super::Session)| {
+            let mut lines = self.lines.iter().filter(|(_, line)| line.transport.is_http());
+            *other != id
+                && session.browser.is_some()
+                && session.browser.as_ref() == browser
+                && lines.any(|(_, line)| {
+                    line.requests.iter().any(|request| request.kind == Kind::Connect && request.may_be_of(other))
+                })
+        };
+        self.sessions.iter().filter(same).count()
+    }
+
+    /// The exchanges that hold a connect of a live session.
+    pub(in crate::swarm) fn held_exchanges(&self) -> Vec<ExchangeKey> {
+        let alive = self.sessions.values().filter(|session| session.ended.is_none());
+        let held = alive.filter_map(|session| session.held.as_ref());
+        held.filter_map(|held| if let Peer::Exchange(key) = held.line { Some(key) } else { None }).collect()
+    }
+
+    /// Connects are not held for longer than their timeout (rule K-13).
+    pub(super) fn check_held(&self, world: &World) -> Verdict {
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
+            if let Some(held) = &session.held
+                && self.now >= held.deadline.1
+                && (session.countable || matches!(held.line, Peer::Exchange(_)))
+                && self.lines.get(&held.line).is_some_and(|line| line.open && !line.writing)
+                && self.is_calm(world, id)
+            {
+                return Err(format!("K-13: a connect of {id} is held beyond its timeout"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The reply to a connect.
+    pub(super) fn on_connect_reply(
+        &mut self,
+        peer: Peer,
+        request: &Request,
+        reply: &Reply,
+        messages: &[Outgoing],
+        events: usize,
+    ) -> Verdict {
+        let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return self.check_unknown(request, reply) };
+        let id = id.clone();
+        let leaving = self.is_leaving(&id);
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let (ended, dismissed, farewell) = (session.ended, session.dismissed, session.farewell);
+        let held = session.held.take_if(|held| held.request == request.serial);
+        self.check_batch(&id, reply)?;
+        let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        if let Some((at, _, reason)) = ended {
+            let told = reply.advice.reconnect == Some(Reconnect::None);
+            let newest = self.sessions.get(&id).is_some_and(|session| session.newest_hold == request.serial);
+            // What was begun before is not changed any more.
+            let begun = self.lines.get(&peer).and_then(|line| line.fixed).is_some_and(|fixed| fixed < at);
+            if newest && is_disconnect(reason) && !told && !begun {
+                return Err(format!(
+                    "V-22: a connect of {id}, which is disconnected, was answered with {:?}",
+                    reply.advice
+                ));
+            }
+            if request.held && reason == RemovalReason::ServerDisconnect && !farewell && !begun {
+                return Err(format!("D-10: {id} was disconnected, and not told so"));
+            }
+            if at < request.moment && reply.successful {
+                return Err(format!("K-3: {} succeeded, and its session {id} has ended", request.label()));
+            }
+            return Ok(());
+        }
+        if leaving {
+            // Its end is told right behind (rules D-3, V-22).
+            let begun = self.lines.get(&peer).and_then(|line| line.fixed).is_some_and(|fixed| fixed < self.moment);
+            let told = farewell && reply.advice.reconnect == Some(Reconnect::None);
+            if held.is_some() && dismissed == Some(RemovalReason::ServerDisconnect) && !told && !begun {
+                return Err(format!(
+                    "V-22, D-10: {id} is disconnected, and a connect was answered with {:?}",
+                    reply.advice
+                ));
+            }
+            return Ok(());
+        }
+        if !reply.successful {
+            return self.check_refused_tab(peer, &id, request, reply);
+        }
+        let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
+        let was_connected = session.connected;
+        let line = self.lines.get(&peer);
+        let transport = line.map(|line| line.transport);
+        let http2 = line.is_some_and(|line| line.http2);
+        let Some(transport) = transport else { return Ok(()) };
+        let options = *self.config.transport(transport);
+        let tabs = reply.advice.multiple_clients;
+        let (expected, hold) = match held {
+            Some(held) => {
+                let leaves = |request: &Request| request.kind == Kind::Handshake;
+                let bound = self.lines.get(&peer).filter(|line| line.bound == Known::Sure(Some(id.clone())));
+                if bound.is_some_and(|line| !line.requests.iter().any(leaves)) {
+                    self.check_resumed(&id, &held, messages, events)?;
+                }
+                let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+                let now = match session.transport {
+                    Known::Sure(now) if now == transport => session.take_advice(now, &options),
+                    Known::Sure(_) | Known::Unsure => Known::Unsure,
+                };
+                (overlaid(held.advice, now), Some(request.serial))
+            }
+            None => {
+                if !sharp && let Some(session) = self.sessions.get_mut(&id) {
+                    // Perhaps it was held for a while, and an earlier one gave way.
+                    session.doubt_hold();
+                }
+                let expected = self.process_connect(peer, &id, request, sharp);
+                if sharp {
+                    self.check_not_held(peer, &id, request, was_connected, tabs, messages, events)?;
+                }
+                (expected, None)
+            }
+        };
+        if tabs {
+            self.check_tab_advice(&id, http2, reply, sharp)?;
+        } else if let Known::Sure(expected) = expected
+            && expected != reply.advice
+            && (sharp || self.config.shards == 1)
+            && self.sessions.get(&id).is_some_and(|session| session.countable)
+        {
+            return Err(format!("V-11: a connect of {id} was answered with {:?}, not {expected:?}", reply.advice));
+        }
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.expires = (None, None);
+        }
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.expiring.push(Expiring { session: id, hold });
+        }
+        Ok(())
+    }
+
+    /// Batch numbers count up by one with each reply of a connect (rules XA-1, XA-4).
+    fn check_batch(&mut self, id: &str, reply: &Reply) -> Verdict {
+        let (leaving, in_parts) = (self.is_leaving(id), self.in_parts);
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
+        match (reply.ack, session.ack, leaving) {
+            (Some(AckReply::Batch(batch)), true, _)
+                if batch == session.batch + 1 || session.forget_batches || in_parts =>
+            {
+                session.batch = batch;
+                session.forget_batches = false;
+                Ok(())
+            }
+            (None, false, _) | (None, true, true) => Ok(()),
+            // One that was refused before anybody looked at its session has no number.
+            (None, true, false) if !reply.successful => Ok(()),
+            (ack, ..) => {
+                Err(format!("XA-4: a connect of {id} was answered with {ack:?} after batch {}", session.batch))
+            }
+        }
+    }
+
+    /// A held connect is answered when there is something to say, or its time is over.
+    fn check_resumed(&self, id: &str, held: &Held, messages: &[Outgoing], events: usize) -> Verdict {
+        if self.now >= held.deadline.0 {
+            return Ok(());
+        }
+        // Something of it on another connection may take what this one was woken for.
+        let mut others = self.lines.iter().filter(|(peer, _)| **peer != held.line);
+        if others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id))) {
+            return Ok(());
+        }
+        // What it was woken for may have been dropped again.
+        if self.sessions.get(id).is_some_and(|session| session.overflowed.is_some_and(|at| at > held.request)) {
+            return Ok(());
+        }
+        let ahead = self.lines.get(&held.line).is_some_and(|line| line.ahead);
+        if self.comes_with_its_cause(id, messages) {
+            return Err(format!("Q-12: what a request of {id} caused left with its held connect"));
+        }
+        if events == 0 && !ahead {
+            return Err(format!("K-13: a connect of {id} was answered before its time, with nothing"));
+        }
+        self.check_lazy(id, messages)
+    }
+
+    /// Whether all events of a response were published by the session itself, over HTTP, and that request has no response
+    /// yet, although nothing keeps it waiting.
+    fn comes_with_its_cause(&self, id: &str, messages: &[Outgoing]) -> bool {
+        let caused = |number: u64| {
+            let exchanges = self.lines.iter().filter(|(peer, line)| matches!(peer, Peer::Exchange(_)) && line.open);
+            let mut requests = exchanges.flat_map(|(_, line)| &line.requests);
+            requests.any(|request| {
+                request.number == Some(number)
+                    && request.rest == self.rests
+                    && request.claim == Claim::Of(id.to_owned())
+            })
+        };
+        let mut events = messages.iter().filter_map(|message| match message {
+            Outgoing::Event(event) => Some(event.thaw().data.and_then(|data| facts::number_in(data.as_str()))),
+            Outgoing::Reply(_) => None,
+        });
+        let first = events.next();
+        first.is_some_and(|first| std::iter::once(first).chain(events).all(|number| number.is_some_and(caused)))
+    }
+
+    /// Not all of what leaves by itself may be lazy and not yet due (rules K-12, Q-32).
+    pub(super) fn check_lazy(&self, id: &str, messages: &[Outgoing]) -> Verdict {
+        // Others of the same response may have left before.
+        if self.in_parts {
+            return Ok(());
+        }
+        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        if session.overflowed.is_some() {
+            // The first of them, which set the timer, may have been dropped.
+            return Ok(());
+        }
+        let mut patient = 0;
+        for message in messages {
+            let Outgoing::Event(event) = message else { continue };
+            let data = event.thaw().data;
+            let Some(number) = data.and_then(|data| facts::number_in(data.as_str())) else { return Ok(()) };
+            match self.earliest_leave(session, number) {
+                Some(at) if self.now < at && !session.ack && session.lazy_since == 0 => patient += 1,
+                Some(_) | None => return Ok(()),
+            }
+        }
+        if patient > 0 && self.config.shards == 1 {
+            return Err(format!("Q-32: {patient} lazy events of {id} left by themselves before their time"));
+        }
+        Ok(())
+    }
+
+    /// A connect that was answered at once had a reason (rules K-11, K-30).
+    fn check_not_held(
+        &self,
+        peer: Peer,
+        id: &str,
+        request: &Request,
+        was_connected: Known<bool>,
+        tabs: bool,
+        messages: &[Outgoing],
+        events: usize,
+    ) -> Verdict {
+        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        let Known::Sure(transport) = session.transport else { return Ok(()) };
+        let options = self.config.transport(transport);
+        let Known::Sure((wish, _)) = session.wish else { return Ok(()) };
+        let http = matches!(peer, Peer::Exchange(_));
+        let first = was_connected != Known::Sure(true);
+        if first || tabs || http && !request.alone || session.timeout(options, wish).is_zero() {
+            return Ok(());
+        }
+        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        // Another response, ready in the same moment, may have taken what this one was to bring.
+        let ahead = self.lines.get(&peer).is_some_and(|line| line.ahead);
+        let taken = ahead || session.drained_before == Some(self.rests);
+        if events == 0 && !taken || !http && !only {
+            return Err(format!("K-11: a connect of {id} was answered at once, and not held"));
+        }
+        self.check_lazy(id, messages)
+    }
+
+    /// A browser has too many connects (rule TH-31).
+    fn check_tab_advice(&self, id: &str, http2: bool, reply: &Reply, sharp: bool) -> Verdict {
+        let interval = self.config.multi_session_interval.as_millis() as u64;
+        if reply.advice.reconnect != Some(Reconnect::Retry) || reply.advice.interval_ms != Some(interval) {
+            return Err(format!("TH-31: a surplus connect of {id} was answered with {:?}", reply.advice));
+        }
+        self.check_surplus(id, http2, sharp)
+    }
+
+    fn check_surplus(&self, id: &str, http2: bool, sharp: bool) -> Verdict {
+        let limit =
+            if http2 { self.config.http2_max_sessions_per_browser } else { self.config.max_sessions_per_browser };
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let known = self.sessions.get(id).and_then(|session| session.browser.as_ref()).is_some();
+        if sharp && (!known || self.possible_tabs(id) < limit) {
+            return Err(format!("TH-30: a connect of {id} was one too many, and is not"));
+        }
+        Ok(())
+    }
+
+    /// A failed connect: its session is unknown, or its browser has too many and is refused (rule TH-32).
+    fn check_refused_tab(&mut self, peer: Peer, id: &str, request: &Request, reply: &Reply) -> Verdict {
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.expiring.push(Expiring { session: id.to_owned(), hold: None });
+        }
+        if reply.error.is_none() {
+            let http2 = self.lines.get(&peer).is_some_and(|line| line.http2);
+            let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
+            self.process_connect(peer, id, request, sharp);
+            if reply.advice.reconnect != Some(Reconnect::None) || !reply.advice.multiple_clients {
+                return Err(format!("TH-32: a refused connect of {id} was answered with {:?}", reply.advice));
+            }
+            return self.check_surplus(id, http2, sharp);
+        }
+        if let Some(session) = self.sessions.get_mut(id) {
+            session.blur();
+        }
+        Ok(())
+    }
+
+    /// The connect of a session that is not there (rule V-20).
+    fn check_unknown(&self, request: &Request, reply: &Reply) -> Verdict {
+        let expected = Advice { reconnect: Some(Reconnect::Handshake), interval_ms: Some(0), ..Advice::default() };
+        let unknown = reply.error.as_ref().is_some_and(|error| error.code() == 402);
+        let disconnected = Advice { reconnect: Some(Reconnect::None), ..expected };
+        if unknown && reply.advice != expected && reply.advice != disconnected {
+            return Err(format!("V-20: {} was answered with {:?}", request.label(), reply.advice));
+        }
+        Ok(())
+    }
+}
+
+fn overlaid(then: Known<Advice>, now: Known<Advice>) -> Known<Advice> {
+    match (then, now) {
+        (Known::Sure(then), Known::Sure(now)) => Known::Sure(then.overlaid_with(now)),
+        _ => Known::Unsure,
+    }
+}

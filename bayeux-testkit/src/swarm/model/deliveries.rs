@@ -1,0 +1,640 @@
+//! Who must, may and must not receive what, in which order, and when (section 14).
+
+use std::time::Duration;
+
+use bayeux_core::{RemovalReason, Time};
+use bayeux_proto::{Frozen, Outgoing, meta};
+
+use super::facts::{self, Kind};
+use super::kept::may_be_kept;
+use super::lines::{Claim, Line, Request};
+use super::sessions::{Known, Session, Span};
+use super::{Model, Moment, Verdict};
+use crate::swarm::{KEPT, LAZY, LAZY_SOON, NARROW};
+use crate::world::{Peer, World};
+
+/// Where an event comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::swarm) enum Origin {
+    /// A session publishes, on this connection.
+    Session(String, Peer),
+    /// The application publishes.
+    Application,
+    /// Something is delivered to one session.
+    To(String),
+}
+
+/// One event.
+#[derive(Debug)]
+pub(super) struct Event {
+    pub(super) channel: String,
+    pub(super) origin: Origin,
+    /// Its fan-out began after this moment.
+    pub(super) began: Moment,
+    pub(super) began_at: Time,
+    /// Its fan-out had ended everywhere.
+    pub(super) done: Option<Moment>,
+    /// It was refused: nobody may receive it.
+    pub(super) refused: bool,
+    /// Nobody knows whether it was carried out.
+    pub(super) uncertain: bool,
+    /// How it may wait beside what its channel says.
+    pub(super) lazy: Option<Duration>,
+    delivered: bool,
+}
+
+/// An event that a session must get.
+#[derive(Debug)]
+pub(super) struct Owed {
+    pub(super) number: u64,
+    pub(super) done: Moment,
+    /// It must leave by then, where it can.
+    pub(super) due: Time,
+}
+
+impl Model {
+    /// An event begins on its way.
+    pub(in crate::swarm) fn publish(&mut self, number: u64, channel: &str, origin: Origin, lazy: Option<Duration>) {
+        let began = self.next_moment();
+        let application = !matches!(origin, Origin::Session(..));
+        let event = Event {
+            channel: channel.to_owned(),
+            origin,
+            began,
+            began_at: self.now,
+            done: None,
+            refused: false,
+            uncertain: false,
+            lazy,
+            delivered: false,
+        };
+        self.events.insert(number, event);
+        if application {
+            self.spreading.insert(number);
+        }
+    }
+
+    pub(super) fn begin_publish(&mut self, peer: Peer, id: &str, request: &Request) {
+        let (Some(number), Some(channel)) = (request.number, &request.channel) else { return };
+        self.publish(number, channel, Origin::Session(id.to_owned(), peer), None);
+    }
+
+    /// The reply to a publish was drained.
+    pub(super) fn end_publish(&mut self, request: &Request, successful: bool) -> Verdict {
+        let Some(number) = request.number else { return Ok(()) };
+        let Some(event) = self.events.get_mut(&number) else { return Ok(()) };
+        event.refused = !successful;
+        if event.refused && event.delivered {
+            return Err(format!("F-16: event {number} was refused, and delivered"));
+        }
+        self.spreading.insert(number);
+        Ok(())
+    }
+
+    /// Over WebSocket the events of an envelope leave before its replies (rules Q-20, TW-8).
+    pub(super) fn check_overtaken(&self, peer: Peer, id: &str, request: &Request) -> Verdict {
+        let (Some(session), Some(number)) = (self.alive(id), request.number) else { return Ok(()) };
+        let Some(event) = self.events.get(&number).filter(|_| !self.is_leaving(id)) else { return Ok(()) };
+        let Some(options) = self.options_of(session) else { return Ok(()) };
+        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests && session.overflowed.is_none();
+        let pushed = matches!(peer, Peer::Socket(_)) && session.target == Known::Sure(Some(peer)) && !only;
+        let had = session.got.contains(&number) || self.dropped.contains(&(id.to_owned(), number));
+        if sharp && pushed && !had && must_get(session, id, event, self.moment) {
+            return Err(format!("Q-20: the reply to the publish of event {number} came to {id} before the event"));
+        }
+        Ok(())
+    }
+
+    // Subscriptions.
+
+    pub(super) fn begin_subscribe(&mut self, id: &str, request: &Request) {
+        let Ok(channels) = &request.channels else { return };
+        let from = request.moment;
+        if let Some(session) = self.sessions.get_mut(id) {
+            let span = |pattern: &String| Span {
+                pattern: pattern.clone(),
+                from,
+                sure_from: None,
+                sure_until: None,
+                until: None,
+            };
+            session.spans.extend(channels.iter().map(span));
+        }
+    }
+
+    pub(super) fn end_subscribe(&mut self, id: &str, request: &Request, successful: bool) {
+        let Ok(channels) = &request.channels else { return };
+        let (now, removals) = (self.moment, &self.removals);
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for span in session.spans.iter_mut().filter(|span| span.from == request.moment) {
+            let removed = removals.iter().any(|(pattern, _)| *pattern == span.pattern);
+            if successful && span.sure_until.is_none() && !removed {
+                span.sure_from = Some(now);
+            } else if !successful && channels.len() == 1 {
+                span.until = Some(now);
+            }
+        }
+    }
+
+    pub(super) fn begin_unsubscribe(&mut self, id: &str, request: &Request) {
+        let Ok(channels) = &request.channels else { return };
+        let moment = request.moment;
+        if let Some(session) = self.sessions.get_mut(id) {
+            for span in session.spans.iter_mut().filter(|span| channels.contains(&span.pattern)) {
+                span.sure_until.get_or_insert(moment);
+            }
+        }
+    }
+
+    pub(super) fn end_unsubscribe(&mut self, id: &str, request: &Request, gone: bool) {
+        let Ok(channels) = &request.channels else { return };
+        let now = self.moment;
+        let Some(session) = self.sessions.get_mut(id).filter(|_| gone) else { return };
+        for span in session.spans.iter_mut().filter(|span| channels.contains(&span.pattern)) {
+            if span.sure_from.is_some_and(|from| from <= request.moment) {
+                span.until.get_or_insert(now);
+            }
+        }
+    }
+
+    pub(in crate::swarm) fn subscribe(&mut self, id: &str, pattern: &str) {
+        let from = self.next_moment();
+        let removed = self.removals.iter().any(|(of, _)| of == pattern);
+        if let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none())
+            && !pattern.starts_with("/service/")
+        {
+            let sure_from = (!removed).then_some(from + 1);
+            session.spans.push(Span { pattern: pattern.to_owned(), from, sure_from, sure_until: None, until: None });
+        }
+    }
+
+    pub(in crate::swarm) fn unsubscribe(&mut self, id: &str, pattern: &str) {
+        let now = self.next_moment();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for span in session.spans.iter_mut().filter(|span| span.pattern == pattern) {
+            span.sure_until.get_or_insert(now);
+            if span.sure_from.is_some() {
+                span.until.get_or_insert(now);
+            }
+        }
+    }
+
+    pub(in crate::swarm) fn remove_channel(&mut self, pattern: &str) {
+        let now = self.next_moment();
+        for session in self.sessions.values_mut() {
+            for span in session.spans.iter_mut().filter(|span| span.pattern == pattern) {
+                span.sure_until.get_or_insert(now);
+            }
+        }
+        self.removals.push((pattern.to_owned(), now));
+        if pattern == KEPT {
+            self.kept = None;
+        }
+    }
+
+    /// Removals that have reached every shard.
+    pub(super) fn settle_removals(&mut self, world: &World) {
+        if world.is_in_transit() {
+            return;
+        }
+        for (pattern, at) in std::mem::take(&mut self.removals) {
+            for session in self.sessions.values_mut() {
+                for span in session.spans.iter_mut().filter(|span| span.pattern == pattern) {
+                    if span.sure_from.is_some_and(|from| from <= at) {
+                        span.until.get_or_insert(self.moment);
+                    } else if span.from < self.moment {
+                        // It came meanwhile: perhaps before, perhaps after.
+                        span.sure_until.get_or_insert(span.from);
+                    }
+                }
+            }
+        }
+    }
+
+    // Fan-out.
+
+    /// Events that have reached every shard: from now on it is known who must get them.
+    pub(super) fn settle_events(&mut self, world: &World) {
+        if world.is_in_transit() {
+            return;
+        }
+        let waits = world.questions().iter().any(|question| question.conn.is_none());
+        let moment = self.moment;
+        let mut settled = Vec::new();
+        for number in std::mem::take(&mut self.spreading) {
+            let Some(event) = self.events.get_mut(&number) else { continue };
+            if waits && event.origin == Origin::Application {
+                self.spreading.insert(number);
+                continue;
+            }
+            event.done = Some(moment);
+            settled.push(number);
+            if event.refused || event.uncertain {
+                continue;
+            }
+            if self.vetoes && event.origin == Origin::Application {
+                continue;
+            }
+            let Some(event) = self.events.get(&number) else { continue };
+            self.owe(number, event.began, moment);
+        }
+        self.keep(&settled);
+    }
+
+    fn owe(&mut self, number: u64, began: Moment, done: Moment) {
+        let Some(event) = self.events.get(&number) else { return };
+        let (now, config) = (self.now, &self.config);
+        for (id, session) in &mut self.sessions {
+            let fit =
+                session.added < began && session.ended.is_none() && session.overflowed.is_none_or(|at| at < began);
+            let dropped = self.dropped.contains(&(id.clone(), number));
+            if !fit || dropped || session.got.contains(&number) || !must_get(session, id, event, done) {
+                continue;
+            }
+            if session.ack && !session.countable {
+                continue;
+            }
+            let due = match session.transport {
+                Known::Sure(transport) => now + latest(session, event, config.transport(transport).max_lazy_timeout),
+                Known::Unsure => now + latest(session, event, Duration::from_secs(3_600)),
+            };
+            session.owed.push_back(Owed { number, done, due });
+            self.checked.obligations += 1;
+        }
+    }
+
+    /// An event was drained.
+    pub(super) fn deliver(&mut self, peer: Peer, event: &Frozen, rest: &[Outgoing]) -> Verdict {
+        let Some(line) = self.lines.get(&peer) else { return Err(format!("{peer:?}: an event before anything else")) };
+        let Some(id) = whose(line, rest) else {
+            return Err(format!("{peer:?}: an event on {} without a session", event.channel()));
+        };
+        let leaving = self.is_leaving(&id);
+        let scattered = self.is_scattered(&id, Some(peer));
+        if event.channel() == meta::DISCONNECT {
+            return self.on_farewell(&id);
+        }
+        let thawed = event.thaw();
+        if thawed.id.is_some() || thawed.fields.iter().any(|(key, _)| &**key == "\"clientId\"") {
+            return Err(format!("M-13: an event on {} names its sender or its message", event.channel()));
+        }
+        let data = thawed.data;
+        let number = data.as_ref().and_then(|data| facts::number_in(data.as_str()));
+        let Some(number) = number else { return Ok(()) };
+        self.checked.deliveries += 1;
+        let Some(event) = self.events.get_mut(&number) else {
+            return Err(format!("event {number} was delivered to {id}, and never published"));
+        };
+        event.delivered = true;
+        let event = &self.events[&number];
+        let Some(session) = self.sessions.get_mut(&id) else { return Err(format!("{peer:?} is bound to nobody")) };
+        if event.refused {
+            return Err(format!("F-16: event {number} was refused, and delivered to {id}"));
+        }
+        if let Err(fault) = may_get(session, &id, event) {
+            return Err(format!("{fault}: event {number} on {} was delivered to {id}", event.channel));
+        }
+        if self.dropped.contains(&(id.clone(), number)) {
+            return Err(format!("Q-7: event {number} was delivered to {id}, although a hook kept it back"));
+        }
+        if matches!(peer, Peer::Socket(_))
+            && let Known::Sure(target) = session.target
+            && target != Some(peer)
+            && (target.is_some() || matches!(session.transport, Known::Sure(transport) if transport.is_http()))
+            && !leaving
+            && !session.ack
+            && !line.requests.iter().any(|request| request.may_be_of(&id) && request.moment > session.target_since)
+        {
+            return Err(format!(
+                "L-43: event {number} was delivered to {id} on {peer:?}, and its client is on {target:?}"
+            ));
+        }
+        session.drained_before = Some(self.rests);
+        let again = !session.got.insert(number);
+        let kept = may_be_kept(session, event);
+        // What another response had went behind what this one has.
+        let scattered = scattered || line.fixed.is_some_and(|fixed| session.put_back.is_some_and(|at| fixed < at));
+        if again && !session.ack && !kept {
+            return Err(format!("Q-4: event {number} was delivered to {id} twice"));
+        }
+        if !again && !scattered && !kept {
+            let owed = session
+                .owed
+                .iter()
+                .find(|owed| owed.done < event.began && !(session.ack && session.got.contains(&owed.number)));
+            if let Some(owed) = owed {
+                return Err(format!("Q-21: event {number} was delivered to {id} before event {}", owed.number));
+            }
+            if event.done.is_some_and(|done| done < session.newest) {
+                return Err(format!("Q-21: event {number} was delivered to {id} after a later one"));
+            }
+            session.newest = session.newest.max(event.began);
+            in_order_of_its_publisher(session, &id, number, event)?;
+        }
+        if !session.ack {
+            session.owed.retain(|owed| owed.number != number);
+        }
+        Ok(())
+    }
+
+    fn on_farewell(&mut self, id: &str) -> Verdict {
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
+        session.farewell = true;
+        let dismissed = session.dismissed == Some(RemovalReason::ServerDisconnect);
+        match session.ended {
+            None if dismissed => Ok(()),
+            Some((_, _, RemovalReason::ServerDisconnect | RemovalReason::Inactive)) => Ok(()),
+            _ => Err(format!("D-10: {id} was told that it is disconnected, and is not")),
+        }
+    }
+
+    /// How many events may be in the queue of a session, of one channel where one is named.
+    pub(super) fn may_wait(&self, id: &str, session: &Session, channel: Option<&str>) -> usize {
+        let waiting = |(number, event): &(&u64, &Event)| {
+            !event.refused
+                && channel.is_none_or(|channel| event.channel == channel)
+                && !session.got.contains(number)
+                && may_get(session, id, event).is_ok()
+        };
+        self.events.iter().filter(waiting).count()
+    }
+
+    /// Its client has an event, for good (rule XA-6).
+    pub(in crate::swarm) fn heard(&mut self, id: &str, number: u64) -> Verdict {
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.ack && session.countable) else {
+            return Ok(());
+        };
+        session.owed.retain(|owed| owed.number != number);
+        if self.events.get(&number).is_some_and(|event| may_be_kept(session, event)) {
+            return Ok(());
+        }
+        if !session.heard.insert(number) {
+            return Err(format!("XA-6: the client of {id} was given event {number} twice"));
+        }
+        let Some(event) = self.events.get(&number) else { return Ok(()) };
+        if event.done.is_some_and(|done| done < session.newest_heard) {
+            return Err(format!("XA-5: the client of {id} was given event {number} after a later one"));
+        }
+        session.newest_heard = session.newest_heard.max(event.began);
+        match session.owed.iter().find(|owed| owed.done < event.began) {
+            Some(owed) => {
+                Err(format!("XA-5: the client of {id} was given event {number}, and event {} never", owed.number))
+            }
+            None => Ok(()),
+        }
+    }
+
+    // At rest.
+
+    /// Nothing waits that could leave (rules Q-8, K-13, Q-33, TW-9).
+    pub(super) fn check_waiting(&self, world: &World) -> Verdict {
+        if world.is_in_transit() {
+            return Ok(());
+        }
+        let limit = self.config.long_polling.max_queue;
+        let now = self.now;
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
+            // What was sent and not acknowledged counts, too.
+            let scattered = self.is_scattered(id, None);
+            if session.owed.len() > limit && !scattered {
+                return Err(format!("Q-9: {} events wait for {id}, which may have {limit}", session.owed.len()));
+            }
+            // The application may publish where there is no such channel, and no limit.
+            let on_narrow = |owed: &&Owed| {
+                let event = self.events.get(&owed.number).filter(|event| event.channel == NARROW);
+                event.is_some_and(|event| matches!(event.origin, Origin::Session(..)))
+            };
+            if let Some(limit) = self.narrow
+                && !session.ack
+                && !scattered
+                && self.config.shards == 1
+                && session.owed.iter().filter(on_narrow).count() > limit
+            {
+                return Err(format!("Q-9: more than {limit} events of {NARROW} wait for {id}"));
+            }
+            let waits = |owed: &&Owed| owed.due <= now && !session.got.contains(&owed.number);
+            let Some(owed) = session.owed.iter().find(waits) else { continue };
+            if session.holds > 0 || scattered || !self.is_calm(world, id) {
+                continue;
+            }
+            if let Some(outlet) = self.outlet(id, session) {
+                let number = owed.number;
+                return Err(format!("K-13: event {number} waits for {id}, although {outlet:?} could take it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing is under way that concerns a session, save held connects.
+    pub(super) fn is_calm(&self, world: &World, id: &str) -> bool {
+        self.lines.iter().all(|(peer, line)| {
+            let concerns = line.requests.iter().any(|request| request.may_be_of(id))
+                || line.bound == Known::Sure(Some(id.to_owned()));
+            !concerns || !world.is_blocked(*peer) && !line.is_busy()
+        })
+    }
+
+    /// Where the events of a session can go at once.
+    fn outlet(&self, id: &str, session: &Session) -> Option<Peer> {
+        let options = self.options_of(session)?;
+        let usable = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.open && !line.writing);
+        // A WebSocket that another session has taken carries nothing of this one.
+        let own = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.bound == Known::Sure(Some(id.to_owned())));
+        let sure = session.held.as_ref().filter(|_| session.is_surely_held());
+        // Of several connects on one WebSocket, nobody knows which is held.
+        let single = |peer: &Peer| session.countable || matches!(peer, Peer::Exchange(_));
+        let held = sure.map(|held| held.line).filter(|peer| usable(peer) && own(peer) && single(peer));
+        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        match session.target {
+            Known::Sure(Some(target)) if !only => Some(target).filter(|peer| usable(peer) && own(peer)),
+            Known::Sure(_) => held,
+            Known::Unsure => None,
+        }
+    }
+
+    /// A response that takes the queue takes all of it, and one that may not takes nothing (rules, D-2).
+    pub(super) fn check_response(&self, peer: Peer, messages: &[Outgoing], answered: &[Answered]) -> Verdict {
+        let Some(line) = self.lines.get(&peer) else { return Ok(()) };
+        let http = matches!(peer, Peer::Exchange(_));
+        let Known::Sure(Some(id)) = &line.bound else { return Ok(()) };
+        let Some(session) = self.sessions.get(id) else { return Ok(()) };
+        let ended = self.is_leaving(id);
+        let connect = answered.iter().any(|reply| reply.kind == Kind::Connect);
+        let connected = answered.iter().any(|reply| reply.kind == Kind::Connect && reply.successful);
+        let handshake = answered.iter().any(|reply| reply.kind == Kind::Handshake);
+        let Some(options) = self.options_of(session) else { return Ok(()) };
+        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
+        // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
+        let begun = http && line.fixed.is_some_and(|fixed| fixed < self.moment);
+        let coming = begun || line.requests.iter().any(|request| request.may_be_of(id));
+        if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
+            return Err(format!("Q-13: events of {id} came without a connect's reply"));
+        }
+        // What another session left on a WebSocket goes before.
+        let reply =
+            messages.iter().rposition(|message| matches!(message, Outgoing::Reply(reply) if reply.handshake.is_some()));
+        let event = messages.iter().rposition(|message| matches!(message, Outgoing::Event(_)));
+        if handshake && event > reply && !self.config.transport(line.transport).allow_message_delivery_during_handshake
+        {
+            return Err(format!("H-20: events of {id} came with the reply to its handshake"));
+        }
+        let takes =
+            http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };
+        let left =
+            |owed: &&Owed| !session.got.contains(&owed.number) && line.fixed.is_none_or(|fixed| owed.done < fixed);
+        if takes
+            && !self.is_scattered(id, Some(peer))
+            && let Some(owed) = session.owed.iter().find(left)
+        {
+            // Without a held connect, the server's disconnect leaves them to nobody.
+            let nobody = session.ended.is_some_and(|(.., reason)| reason != RemovalReason::ClientDisconnect);
+            let big = session.ack && ended || nobody;
+            if !big {
+                return Err(format!("Q-14: event {} stayed behind when a response took what {id} had", owed.number));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether events of a session are in a response on another connection that was drained in part: nobody knows which
+    /// (rule Q-22).
+    fn is_scattered(&self, id: &str, but: Option<Peer>) -> bool {
+        let begun = |(peer, line): (&Peer, &Line)| {
+            let elsewhere = Some(*peer) != but && matches!(peer, Peer::Exchange(_));
+            elsewhere && line.open && line.fixed.is_some() && line.requests.iter().any(|request| request.may_be_of(id))
+        };
+        self.in_parts && self.lines.iter().any(begun)
+    }
+
+    /// How early a lazy event may leave by itself (rules ).
+    pub(super) fn earliest_leave(&self, session: &Session, number: u64) -> Option<Time> {
+        let event = self.events.get(&number)?;
+        let Known::Sure(transport) = session.transport else { return None };
+        let default = self.config.transport(transport).max_lazy_timeout;
+        earliest(session, event, default).map(|wait| event.began_at + wait)
+    }
+}
+
+/// A request and how it was answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answered {
+    pub(super) kind: Kind,
+    pub(super) successful: bool,
+}
+
+/// Whose an event is: of the session that the connection is bound to, or of an earlier one, with whose held connect it
+/// comes.
+fn whose(line: &Line, rest: &[Outgoing]) -> Option<String> {
+    let next = rest.iter().find_map(|message| match message {
+        Outgoing::Reply(reply) => Some(reply),
+        Outgoing::Event(_) => None,
+    });
+    let request = next.and_then(|reply| line.requests.iter().find(|request| request.is_answered_by(reply)));
+    match (request.map(|request| &request.claim), &line.bound) {
+        (Some(Claim::Of(id)), _) if request.is_some_and(|request| request.held) => Some(id.clone()),
+        (_, Known::Sure(bound)) => bound.clone().or_else(|| line.former.clone()),
+        (_, Known::Unsure) => None,
+    }
+}
+
+/// Whether a session must get an event whose fan-out was between two moments (rules, S-10).
+fn must_get(session: &Session, id: &str, event: &Event, done: Moment) -> bool {
+    match &event.origin {
+        Origin::To(to) => to == id,
+        Origin::Session(from, _) if from == id && !session.own.to_publisher => false,
+        Origin::Session(..) | Origin::Application => {
+            !event.channel.starts_with("/service/")
+                && session.spans.iter().any(|span| {
+                    facts::matches(&span.pattern, &event.channel)
+                        && span.sure_from.is_some_and(|from| from <= event.began)
+                        && span.sure_until.is_none_or(|until| until > done)
+                })
+        }
+    }
+}
+
+/// Whether it may.
+fn may_get(session: &Session, id: &str, event: &Event) -> Result<(), &'static str> {
+    if session.ended.is_some_and(|(at, ..)| at < event.began) {
+        return Err("L-35: the session had ended");
+    }
+    if may_be_kept(session, event) {
+        return Ok(());
+    }
+    match &event.origin {
+        Origin::To(to) if to == id => Ok(()),
+        Origin::To(_) => Err("A-11: it was for another session"),
+        Origin::Session(from, _) if from == id && !session.own.to_publisher && session.own_since < event.began => {
+            Err("Q-6: publishers do not receive their own")
+        }
+        Origin::Session(..) | Origin::Application if event.channel.starts_with("/service/") => {
+            Err("Q-5: service messages have no subscribers")
+        }
+        Origin::Session(..) | Origin::Application => {
+            let subscribed = session.spans.iter().any(|span| {
+                facts::matches(&span.pattern, &event.channel)
+                    && event.done.is_none_or(|done| span.from <= done)
+                    && span.until.is_none_or(|until| until >= event.began)
+            });
+            if subscribed { Ok(()) } else { Err("S-12: it is not subscribed") }
+        }
+    }
+}
+
+/// What one connection publishes on one channel comes in that order (rule Q-21).
+fn in_order_of_its_publisher(session: &mut Session, id: &str, number: u64, event: &Event) -> Verdict {
+    let Origin::Session(_, line) = &event.origin else { return Ok(()) };
+    let key = (*line, event.channel.clone());
+    let last = session.last_of.iter_mut().find(|(of, _)| *of == key);
+    match last {
+        Some((_, last)) if *last > event.began => {
+            Err(format!("Q-21: event {number} was delivered to {id} after a later one of the same connection"))
+        }
+        Some((_, last)) => {
+            *last = event.began;
+            Ok(())
+        }
+        None => {
+            session.last_of.push((key, event.began));
+            Ok(())
+        }
+    }
+}
+
+/// How long an event may wait at most.
+fn latest(session: &Session, event: &Event, default: Duration) -> Duration {
+    let default = session.own.max_lazy_timeout.unwrap_or(default);
+    let by_channel = match event.channel.as_str() {
+        LAZY => Some(default),
+        LAZY_SOON => Some(LAZY_SOON_TIMEOUT),
+        _ => None,
+    };
+    match (event.lazy, by_channel) {
+        (Some(lazy), _) if lazy == Duration::MAX => default,
+        (Some(lazy), _) => lazy,
+        // The application may publish where nobody has made the channel known, but a wider one.
+        (None, Some(_)) if event.channel == LAZY_SOON && event.origin == Origin::Application => LAZY_SLOW_TIMEOUT,
+        (None, Some(wait)) => wait,
+        (None, None) => Duration::ZERO,
+    }
+}
+
+/// How long it must be let wait; `None`: not at all.
+fn earliest(session: &Session, event: &Event, default: Duration) -> Option<Duration> {
+    let default = session.own.max_lazy_timeout.unwrap_or(default);
+    match event.lazy {
+        Some(lazy) if lazy == Duration::MAX => Some(default),
+        Some(lazy) => Some(lazy),
+        None => match (&event.origin, event.channel.as_str()) {
+            (Origin::Session(..), LAZY) => Some(default),
+            (Origin::Session(..), LAZY_SOON) => Some(LAZY_SOON_TIMEOUT),
+            _ => None,
+        },
+    }
+    .filter(|wait| !wait.is_zero())
+}
+
+pub(in crate::swarm) const LAZY_SOON_TIMEOUT: Duration = Duration::from_millis(300);
+pub(in crate::swarm) const LAZY_SLOW_TIMEOUT: Duration = Duration::from_millis(2_500);

@@ -1,0 +1,523 @@
+//! What is known of each connection: what was received on it and is not answered yet.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bayeux_core::{Time, Transport};
+use bayeux_proto::{AckRequest, ConnectAdvice, Message, Outgoing, Reply};
+
+use super::facts::{self, Kind};
+use super::sessions::{Known, Session};
+use super::{Model, Moment, Verdict};
+use crate::wire::{Ended, ExchangeKey, Outcome, SocketKey};
+use crate::world::{Peer, World};
+
+/// One connection.
+pub(super) struct Line {
+    pub(super) transport: Transport,
+    pub(super) http2: bool,
+    /// The browser id that came with the request.
+    pub(super) cookie: Option<String>,
+    /// The session that it is bound to, or that its request is of.
+    pub(super) bound: Known<Option<String>>,
+    /// The one that it was bound to before, while it is bound to none: what that left is still to be written.
+    pub(super) former: Option<String>,
+    pub(super) requests: VecDeque<Request>,
+    /// Neither side has ended it.
+    pub(super) open: bool,
+    /// Something drained was not written yet.
+    pub(super) writing: bool,
+    /// It sent a handshake among other messages, and must be closed.
+    pub(super) condemned: bool,
+    /// The sessions that its handshakes made.
+    pub(super) made: Vec<String>,
+    /// Events were drained on it, and no reply behind them yet.
+    pub(super) ahead: bool,
+    /// When the first of its response was drained: what is queued later is not in it.
+    pub(super) fixed: Option<Moment>,
+    /// Sessions whose expiry begins when what is being written has left, each with the hold that ended.
+    pub(super) expiring: Vec<Expiring>,
+}
+
+/// A session whose expiry begins with the end of a write (rule L-20).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Expiring {
+    pub(super) session: String,
+    /// The held connect that was answered, if it was held (rule K-22).
+    pub(super) hold: Option<u64>,
+}
+
+/// Whose a message is, as the rules of binding have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Claim {
+    /// It speaks for this session, which was alive when it came.
+    Of(String),
+    /// It may: something else on its connection is to be processed first.
+    May(String),
+    /// For none.
+    Nobody,
+}
+
+/// A message that has no reply yet.
+pub(super) struct Request {
+    pub(super) serial: u64,
+    pub(super) kind: Kind,
+    pub(super) channel: Option<String>,
+    pub(super) id: Option<String>,
+    /// What hooks' verdicts about it are found by.
+    pub(super) key: Option<String>,
+    pub(super) claim: Claim,
+    pub(super) at: Time,
+    pub(super) moment: Moment,
+    /// How often the world had come to rest before.
+    pub(super) rest: u64,
+    /// It is alone in its envelope.
+    pub(super) alone: bool,
+    pub(super) invalid: Option<&'static str>,
+    pub(super) channels: Result<Vec<String>, &'static str>,
+    pub(super) advice: Result<Option<ConnectAdvice>, ()>,
+    pub(super) asks_ack: bool,
+    pub(super) number: Option<u64>,
+    /// It is a connect, and held.
+    pub(super) held: bool,
+}
+
+impl Request {
+    pub(super) fn may_be_of(&self, id: &str) -> bool {
+        matches!(&self.claim, Claim::Of(own) | Claim::May(own) if own == id)
+    }
+
+    /// Whether that is the reply to it.
+    pub(super) fn is_answered_by(&self, reply: &Reply) -> bool {
+        self.channel.as_deref() == reply.channel.as_deref() && self.id == reply.id.as_ref().map(facts::text_of)
+    }
+
+    pub(super) fn label(&self) -> String {
+        format!("{} {}", self.channel.as_deref().unwrap_or("?"), self.id.as_deref().unwrap_or("?"))
+    }
+}
+
+/// Longer than any connect of a run is held: one that nobody knows of may keep a session.
+const HELD: Duration = Duration::from_secs(15);
+
+impl Line {
+    /// Whether something is being processed on it that is no held connect.
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.iter().any(|request| !request.held)
+    }
+}
+
+impl Model {
+    fn line_of(&self, world: &World, peer: Peer) -> Line {
+        let (transport, http2, cookie) = match peer {
+            Peer::Exchange(key) => {
+                let exchange = world.exchange(key);
+                (exchange.http.transport, exchange.http.http2, exchange.cookie_sent.clone())
+            }
+            Peer::Socket(_) => (Transport::WebSocket, false, None),
+        };
+        Line {
+            transport,
+            http2,
+            cookie,
+            bound: Known::Sure(None),
+            former: None,
+            requests: VecDeque::new(),
+            open: true,
+            writing: false,
+            condemned: false,
+            made: Vec::new(),
+            ahead: false,
+            fixed: None,
+            expiring: Vec::new(),
+        }
+    }
+
+    pub(super) fn on_received(&mut self, world: &World, peer: Peer, messages: &[Message]) -> Verdict {
+        if !self.lines.contains_key(&peer) {
+            let line = self.line_of(world, peer);
+            self.lines.insert(peer, line);
+        }
+        let handshakes = messages.iter().filter(|message| facts::kind(message) == Kind::Handshake).count();
+        let (busy, sure) = self.lines.get(&peer).map_or((false, true), |line| (line.is_busy(), !line.is_busy()));
+        if handshakes > 0 && messages.len() > 1 {
+            if let Some(line) = self.lines.get_mut(&peer) {
+                line.condemned = true;
+            }
+            return Ok(());
+        }
+        if handshakes > 0 && !sure {
+            self.blur_target(peer);
+        }
+        // A WebSocket whose session has ended may move to the shard of another one, and is a new one there (rule TW-12).
+        let moves = self.config.shards > 1 && self.is_bound_to_the_dead(peer);
+        let session = if sure { self.find_session(peer, messages.first()) } else { None };
+        for message in messages {
+            let kind = facts::kind(message);
+            let named = message.client_id.as_deref().unwrap_or_default();
+            let claim = match &session {
+                _ if kind == Kind::Handshake => Claim::Nobody,
+                Some(id) if id == named => Claim::Of(id.clone()),
+                None if (busy || moves) && self.alive(named).is_some() => Claim::May(named.to_owned()),
+                Some(_) | None => Claim::Nobody,
+            };
+            let request = self.request(message, kind, claim, messages.len() == 1);
+            self.begin(peer, &request, busy);
+            if let Some(line) = self.lines.get_mut(&peer) {
+                line.requests.push_back(request);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_bound_to_the_dead(&self, peer: Peer) -> bool {
+        match self.lines.get(&peer).map(|line| &line.bound) {
+            Some(Known::Sure(Some(bound))) => matches!(peer, Peer::Socket(_)) && self.alive(bound).is_none(),
+            _ => false,
+        }
+    }
+
+    /// A handshake waits on a WebSocket: it takes the push target from the session that is bound there (rule TW-10).
+    fn blur_target(&mut self, peer: Peer) {
+        if let Some(Known::Sure(Some(bound))) = self.lines.get(&peer).map(|line| &line.bound)
+            && let Some(session) = self.sessions.get_mut(bound)
+        {
+            session.target = Known::Unsure;
+        }
+    }
+
+    /// The session of an envelope, from its first message (rules TH-10, TH-11, TW-10 to TW-12).
+    fn find_session(&mut self, peer: Peer, first: Option<&Message>) -> Option<String> {
+        let first = first?;
+        let handshake = facts::kind(first) == Kind::Handshake;
+        let named = first.client_id.as_deref().unwrap_or_default();
+        let line = self.lines.get(&peer)?;
+        let found = if matches!(peer, Peer::Exchange(_)) {
+            let session = self.alive(named).filter(|_| !handshake)?;
+            let same = session.browser.is_some() && session.browser == line.cookie;
+            (same || self.config.trust_client_session).then(|| named.to_owned())
+        } else {
+            let bound = match &line.bound {
+                Known::Sure(bound) => bound.clone(),
+                Known::Unsure => None,
+            };
+            match bound {
+                Some(old) if handshake => {
+                    if let Some(session) = self.sessions.get_mut(&old) {
+                        session.target = Known::Sure(None);
+                    }
+                    None
+                }
+                Some(old) => self.alive(&old).is_some().then_some(old),
+                None if handshake || self.config.require_handshake_per_connection => None,
+                None => self.alive(named).map(|_| named.to_owned()),
+            }
+        };
+        let line = self.lines.get_mut(&peer)?;
+        if let (Known::Sure(Some(old)), None) = (&line.bound, &found) {
+            line.former = Some(old.clone());
+        }
+        line.bound = Known::Sure(found.clone());
+        found
+    }
+
+    fn request(&mut self, message: &Message, kind: Kind, claim: Claim, alone: bool) -> Request {
+        Request {
+            serial: self.next_moment(),
+            kind,
+            channel: message.channel.as_ref().map(ToString::to_string),
+            id: facts::id(message),
+            key: facts::key(message),
+            claim,
+            at: self.now,
+            moment: self.moment,
+            rest: self.rests,
+            alone,
+            invalid: facts::invalid(message),
+            channels: facts::subscription(message),
+            advice: message.connect_advice().map_err(|_| ()),
+            asks_ack: message.extensions().ack == Some(AckRequest::Enable),
+            number: facts::number(message),
+            held: false,
+        }
+    }
+
+    /// What a message may do from the moment on in which it came.
+    fn begin(&mut self, peer: Peer, request: &Request, busy: bool) {
+        let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return };
+        if request.invalid.is_some() {
+            return;
+        }
+        match request.kind {
+            Kind::Subscribe => self.begin_subscribe(id, request),
+            Kind::Unsubscribe => self.begin_unsubscribe(id, request),
+            Kind::Publish => self.begin_publish(peer, id, request),
+            Kind::Handshake | Kind::Connect | Kind::Disconnect | Kind::Other => {}
+        }
+        let transport = self.lines.get(&peer).map(|line| line.transport);
+        let options = transport.map(|transport| *self.config.transport(transport));
+        let kept = request.kind == Kind::Connect && busy && matches!(request.claim, Claim::Of(_));
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.last_message_maybe = self.now;
+        if kept {
+            // The client has done its part (rule L-21).
+            session.expires = (None, None);
+        } else if let (Some(at), Some(options)) = (session.expires.1, options) {
+            session.expires.1 = Some(at.max(self.now + session.max_interval(&options)));
+        }
+    }
+
+    pub(super) fn on_drained(&mut self, world: &World, peer: Peer, messages: &[Outgoing]) -> Verdict {
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.writing = true;
+            line.fixed.get_or_insert(self.moment);
+        }
+        let events = messages.iter().filter(|message| matches!(message, Outgoing::Event(_))).count();
+        let mut answered = Vec::new();
+        for (at, message) in messages.iter().enumerate() {
+            match message {
+                Outgoing::Event(event) => self.deliver(peer, event, &messages[at..])?,
+                Outgoing::Reply(reply) => {
+                    self.checked.replies += 1;
+                    answered.extend(self.on_reply(world, peer, reply, messages, events)?);
+                }
+            }
+        }
+        self.check_response(peer, messages, &answered)?;
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.ahead = matches!(messages.last(), Some(Outgoing::Event(_)));
+        }
+        Ok(())
+    }
+
+    pub(super) fn on_written(&mut self, peer: Peer) {
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.writing = false;
+            let expiring = std::mem::take(&mut line.expiring);
+            self.begin_expiries(expiring);
+        }
+    }
+
+    /// The connection broke (rules L-46, L-47).
+    pub(super) fn on_lost(&mut self, peer: Peer) {
+        self.end_line(peer);
+    }
+
+    fn end_line(&mut self, peer: Peer) {
+        let Some(line) = self.lines.get_mut(&peer) else { return };
+        (line.open, line.writing) = (false, false);
+        let expiring = std::mem::take(&mut line.expiring);
+        let now = self.now;
+        // A handshake that waits may have unbound it already.
+        let unbinding = line.requests.iter().any(|request| request.kind == Kind::Handshake);
+        let bound = if unbinding { Known::Unsure } else { line.bound.clone() };
+        let longest = Session::longest_life(&self.config);
+        // Those that something else of may be under way for: it may have ended the hold before.
+        let waiting = |id: &str| {
+            let mut others = self.lines.iter().filter(|(other, _)| **other != peer);
+            others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id)))
+        };
+        let unsure: Vec<String> = self.sessions.keys().filter(|id| waiting(id)).cloned().collect();
+        let begun = self.lines.get(&peer).is_some_and(|line| line.fixed.is_some() && matches!(peer, Peer::Exchange(_)));
+        if let Known::Sure(Some(id)) = &bound
+            && let Some(session) = self.sessions.get_mut(id).filter(|_| begun)
+        {
+            session.put_back = Some(self.moment);
+        }
+        // One that was made by a handshake without a reply is left to expire.
+        for id in self.lines.get(&peer).map(|line| line.made.clone()).unwrap_or_default() {
+            if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.expires == (None, None)) {
+                session.expires = (Some(Time::ZERO), None);
+            }
+        }
+        for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
+            let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
+            if was_held && bound != Known::Sure(Some(id.clone())) {
+                // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
+                let at = session.held.take().map(|held| held.deadline.1.max(now) + longest);
+                session.expires = (Some(Time::ZERO), at);
+                continue;
+            }
+            let was_target = session.target == Known::Sure(Some(peer));
+            // It may have given way before, when another WebSocket took over (rule L-43).
+            let left = was_held && !matches!(session.target, Known::Sure(None)) && !was_target;
+            if was_held {
+                session.held = None;
+            }
+            if was_target {
+                session.target = Known::Sure(None);
+            }
+            let idle = session.held.is_none() && session.expires == (None, None);
+            if (was_held || was_target) && idle {
+                match session.transport {
+                    Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
+                    Known::Unsure => (session.expires, session.expiry_begun) = ((Some(now), None), now),
+                }
+                if left || unsure.contains(id) {
+                    session.expires.0 = Some(Time::ZERO);
+                }
+            }
+        }
+        self.begin_expiries(expiring);
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.requests.retain(|request| !request.held);
+        }
+    }
+
+    fn begin_expiries(&mut self, expiring: Vec<Expiring>) {
+        for Expiring { session: id, hold } in expiring {
+            let now = self.now;
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if !session.is_surely_held() && session.held.is_some() {
+                session.expires = (Some(Time::ZERO), None);
+                continue;
+            }
+            if session.held.is_some() || hold.is_some_and(|hold| hold != session.newest_hold) {
+                continue;
+            }
+            match session.transport {
+                Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
+                Known::Unsure => (session.expires, session.expiry_begun) = ((Some(now), None), now),
+            }
+        }
+    }
+
+    /// An exchange has an outcome.
+    pub(super) fn on_ended(&mut self, world: &World, key: ExchangeKey) -> Verdict {
+        let peer = Peer::Exchange(key);
+        let Some(line) = self.lines.get(&peer) else { return Ok(()) };
+        match world.exchange(key).outcome {
+            Outcome::Status(status) => {
+                let condemned = line.condemned;
+                let fault = match status {
+                    400 if condemned => None,
+                    500 => self.unjust_failure(peer),
+                    503 => None,
+                    _ => Some("TH-40: there is no reason for it"),
+                };
+                self.end_line(peer);
+                if let Some(line) = self.lines.get_mut(&peer) {
+                    line.requests.clear();
+                }
+                match fault {
+                    Some(fault) => Err(format!("{fault}: {peer:?} was answered with status {status}")),
+                    None => Ok(()),
+                }
+            }
+            Outcome::Answered(_) => {
+                if let Some(line) = self.lines.get_mut(&peer) {
+                    line.open = false;
+                }
+                Ok(())
+            }
+            Outcome::Aborted | Outcome::Held => Ok(()),
+        }
+    }
+
+    /// Why a held connect may not have been failed (rules K-20, L-31, L-43).
+    fn unjust_failure(&self, peer: Peer) -> Option<&'static str> {
+        let line = self.lines.get(&peer)?;
+        let Some(request) = line.requests.front().filter(|request| request.kind == Kind::Connect) else {
+            return Some("TH-46: it was no connect");
+        };
+        let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return Some("TH-46: it was of no session") };
+        if self.alive(id).is_none() || self.is_leaving(id) {
+            return None;
+        }
+        let newer = self.lines.iter().any(|(other, line)| {
+            let takes_over = matches!(other, Peer::Socket(_));
+            *other != peer
+                && line.requests.iter().any(|other| other.may_be_of(id) && (takes_over || other.kind == Kind::Connect))
+        });
+        // A takeover may have been answered in the meantime.
+        let taken = self.sessions.get(id).is_some_and(|session| !matches!(session.target, Known::Sure(None)));
+        if newer || taken { None } else { Some("K-20: nothing took its place") }
+    }
+
+    /// A WebSocket was closed by the server.
+    pub(super) fn on_closed(&mut self, world: &World, key: SocketKey) -> Verdict {
+        let peer = Peer::Socket(key);
+        let condemned = self.lines.get(&peer).is_some_and(|line| line.condemned);
+        let reason = match world.socket(key).ended {
+            Some(Ended::ByServer { reason, .. }) => reason,
+            Some(Ended::ByClient) | None => "",
+        };
+        self.end_line(peer);
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.requests.clear();
+        }
+        if condemned || reason != "handshake in a batch" {
+            return Ok(());
+        }
+        Err(format!("TW-20: {peer:?} was closed for {reason}"))
+    }
+
+    /// At rest, what waits for a reply waits for something (rule TW-29).
+    pub(super) fn check_unanswered(&mut self, world: &World) -> Verdict {
+        let mut done = Vec::new();
+        // What a connection that is gone had sent may go on, and nobody can tell whose question it asks.
+        let orphans = world.questions().iter().any(|question| question.conn.is_none());
+        for (peer, line) in &mut self.lines {
+            if world.is_blocked(*peer) {
+                continue;
+            }
+            if !line.open && orphans {
+                continue;
+            }
+            if !line.open {
+                // It was carried out, and nobody heard of it.
+                let made = line.made.clone();
+                done.extend(line.requests.drain(..).map(|request| (*peer, made.clone(), request)));
+            } else if line.condemned && !line.writing {
+                return Err(format!("H-3: {peer:?} sent a handshake among other messages, and is still open"));
+            } else if !line.writing
+                && let Some(request) = line.requests.iter().find(|request| !request.held)
+            {
+                return Err(format!(
+                    "TW-29: no reply to {} on {peer:?}, and nothing that it waits for",
+                    request.label()
+                ));
+            }
+        }
+        for (peer, made, request) in done {
+            self.unheard(peer, &made, &request);
+        }
+        Ok(())
+    }
+
+    /// A request was carried out, perhaps, and its reply got lost.
+    fn unheard(&mut self, peer: Peer, made: &[String], request: &Request) {
+        if let Some(number) = request.number
+            && let Some(event) = self.events.get_mut(&number)
+        {
+            event.uncertain = true;
+            self.spreading.insert(number);
+        }
+        let of = match &request.claim {
+            Claim::Of(id) | Claim::May(id) => vec![id.clone()],
+            Claim::Nobody if request.kind == Kind::Handshake => made.to_vec(),
+            Claim::Nobody => Vec::new(),
+        };
+        let longest = Session::longest_life(&self.config);
+        for id in of {
+            let Some(session) = self.sessions.get_mut(&id) else { continue };
+            if session.held.as_ref().is_some_and(|held| held.line != peer) {
+                session.doubt_hold();
+            }
+            match request.kind {
+                Kind::Handshake | Kind::Connect => {
+                    let before = session.expires.1;
+                    session.blur();
+                    // Nobody waits for it any more, unless another connect is there (rule L-20).
+                    session.expires.1 =
+                        session.held.is_none().then(|| before.unwrap_or_default().max(self.now + longest + HELD));
+                }
+                Kind::Unsubscribe | Kind::Subscribe | Kind::Publish | Kind::Disconnect | Kind::Other => {
+                    session.transport = Known::Unsure;
+                    session.target = Known::Unsure;
+                    session.expires = (session.expires.0.map(|_| self.now), None);
+                }
+            }
+        }
+    }
+}
