@@ -146,6 +146,7 @@ const RULES: &[(&str, &str)] = &[
     ("T-7", "Every Bayeux error comes with HTTP status 200; other statuses mean that nothing was processed."),
     ("T-9", "Default limits are above what ordinary clients do."),
     // Long-polling.
+    ("TH-2", "Clients send nothing else behind a pending connect on its HTTP/1.1 connection."),
     ("TH-4", "A body's charset is that of its Content-Type, UTF-8 where it has none."),
     ("TH-6", "Bodies are JSON without a Content-Type and with any JSON or plain text one; forms have a field message."),
     ("TH-7", "A response is status 200 with a JSON Content-Type, an array, and not to be cached."),
