@@ -318,7 +318,7 @@ groups('reload', EVERYWHERE.filter(having('reload')), (kind) => {
     const bob = await connected(t, server.url, kind);
     let before = first;
     for (const round of [1, 2, 3]) {
-      before.leave();
+      await before.leave();
       // What is pushed into a WebSocket that is closing is lost, without acknowledgements.
       await sleep(200);
       await bob.publish(channel, `while it was away ${round}`);

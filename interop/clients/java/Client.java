@@ -68,7 +68,7 @@ class Client {
             case "publish" -> publish(asMap(argument), answer);
             case "publishBinary" -> publishBinary(asMap(argument), answer);
             case "call" -> call(asMap(argument), answer);
-            case "disconnect" -> session.disconnect(answer);
+            case "disconnect" -> session.disconnect(reply -> commands.execute(() -> disconnected(number, reply)));
             default -> done(number, performAtOnce(name, argument));
         }
     }
@@ -152,6 +152,12 @@ class Client {
     private void call(Map<String, Object> argument, ClientSession.MessageListener answer) {
         String target = ((String)argument.get("target")).replaceFirst("^/", "");
         session.remoteCall(target, argument.get("data"), answer);
+    }
+
+    /** The reply comes before the client may handshake again. */
+    private void disconnected(Object number, Message reply) {
+        session.waitFor(5_000, BayeuxClient.State.DISCONNECTED);
+        done(number, reply);
     }
 
     /** Leaves nothing open, in whatever state the client is. */

@@ -34,11 +34,12 @@ class Place {
     return this.#tab;
   }
 
-  /** Loads the page anew. */
+  /** Loads the page anew; done when it is there. */
   leave() {
     this.#left = this.#tab.then((tab) => tab.reload());
     // Whoever waits for it is told.
     this.#left.catch(() => {});
+    return this.#left;
   }
 
   /** Gives the tab back, unless `owner` has a successor. What has not come to an end ends with its page. */
@@ -211,10 +212,13 @@ export class ChromiumPeer extends Peer {
     this.wire.sockets.push(socket);
   }
 
-  /** Loads the page anew, as a user does: its connections end, and the client does nothing any more. */
+  /**
+   * Loads the page anew, as a user does: its connections end, and the client does nothing any more. Done when the
+   * new page is there.
+   */
   leave() {
     this.#left = true;
-    this.storage.leave();
+    return this.storage.leave();
   }
 
   /** Leaves nothing open, whatever state the test left the client in. */
