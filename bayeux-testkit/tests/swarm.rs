@@ -1,14 +1,13 @@
 //! Swarms of clients, from seeds: nothing may be wrong, and what is wrong on purpose must be noticed.
 //!
 //! Rule: all of the protocol's, as the model of `bayeux_testkit::swarm` reads them. Risk: combinations that nobody thought
-//! of. Method: a fixed list of seeds, so that what was found once stays found, and fresh ones, so that every run of the
-//! tests looks somewhere else. A failure prints its seed and the smallest plan that fails likewise; to repeat it, or to
-//! look for more:
+//! of. Method: a fixed list of seeds, so that what was found once stays found; fresh ones where they are asked for. A
+//! failure prints its seed and the smallest plan that fails likewise; to repeat it, or to look for more:
 //!
 //! ```text
 //! cargo run -p bayeux-testkit --release -- simulate --seed 17
 //! BAYEUX_SEED=17 cargo test -p bayeux-testkit --test swarm
-//! BAYEUX_SEEDS=5000 cargo test -p bayeux-testkit --release --test swarm
+//! BAYEUX_SEEDS=5000 cargo test -p bayeux-testkit --release --test swarm -- --include-ignored
 //! ```
 
 use std::hash::{BuildHasher, RandomState};
@@ -27,9 +26,8 @@ const FOUND: [u64; 2] = [
     191, 284,
 ];
 
-/// Fresh seeds in each run of the tests, where `BAYEUX_SEEDS` does not name more. None: with about one seed in a hundred
-/// the model is wrong still and not the engine, and such a run says nothing about a change.
-const FRESH: u64 = 0;
+/// Fresh seeds where `BAYEUX_SEEDS` does not say how many.
+const FRESH: u64 = 4;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -59,6 +57,7 @@ fn nothing_is_wrong_whatever_happens() {
 }
 
 #[test]
+#[ignore = "with one seed in a hundred the model is wrong still, not the engine: a failure says nothing about a change"]
 fn nothing_is_wrong_with_fresh_seeds() {
     if number("BAYEUX_SEED").is_some() {
         return; // The other test does that one.
