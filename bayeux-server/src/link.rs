@@ -1,13 +1,15 @@
 //! Links: the two ends of a connection, one in its shard, one in its task.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
-use bayeux_core::{BrowserId, CloseReason, ConnectionKey, Drained, Input, LinkFacts, ShardId};
+use bayeux_core::{BrowserId, CloseReason, ConnectionKey, Drained, Input, LinkFacts, ShardId, Time};
 use bayeux_proto::{Batch, Outgoing};
+use tokio::time::Instant;
 
 use crate::context::Origin;
 use crate::server::Server;
@@ -42,8 +44,8 @@ enum Phase {
 /// What happened to a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// There are messages to write. Once they are written, or could not be, call [`Link::written`]; until then there
-    /// will be no others.
+    /// There are messages to write, or a [`DirectWriter`] has something left of them. Once they are written, or could
+    /// not be, call [`Link::written`]; until then there will be no others.
     Write,
     /// The connection is to be closed, or the exchange answered with the status that the reason has.
     Close(CloseReason),
@@ -51,12 +53,33 @@ pub enum LinkEvent {
     Resume,
 }
 
+/// The non-blocking write side of a connection: whoever has messages for a link that has one writes them there and
+/// then, and wakes no task.
+///
+/// It is called with its shard locked: it must not wait, and must not call the server.
+pub trait DirectWriter: Send {
+    /// Writes messages as far as the connection takes them, and keeps the rest. `now` is the server's time, see
+    /// [`Link::instant`]; `scratch` is empty, and may be used for anything.
+    fn write(&mut self, now: Time, messages: &[Outgoing], scratch: &mut Vec<u8>) -> Wrote;
+}
+
+/// How far a [`DirectWriter`] came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wrote {
+    /// All is written.
+    All,
+    /// Some is left, or the connection is broken: its task has to see to it, and hears of it as [`LinkEvent::Write`], without messages.
+    Part,
+}
+
 /// What a shard has for a connection's task.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Outbox(Mutex<Content>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Content {
+    /// Where there is one, messages go there, and not into `messages`.
+    pub(crate) writer: Option<Box<dyn DirectWriter>>,
     pub(crate) messages: Vec<Outgoing>,
     /// What the last drain said, until the task took its messages.
     pub(crate) drained: Option<Drained>,
@@ -145,25 +168,58 @@ impl Link {
         self.held
     }
 
+    /// Has whoever has messages for it write them to `writer`. Before anything is received.
+    pub fn write_directly(&mut self, writer: Box<dyn DirectWriter>) {
+        self.outbox.lock().writer = Some(writer);
+    }
+
+    /// A moment of the server's time.
+    pub fn instant(&self, time: Time) -> Option<Instant> {
+        self.server.inner().clock.instant(time)
+    }
+
     /// Takes an envelope that was received and processes it as far as possible at once. Waits beforehand while the
     /// links between shards are full.
     pub async fn receive(&mut self, batch: Batch) {
+        self.take(batch, &mut VecDeque::new()).await;
+    }
+
+    /// As [`Link::receive`] for several, oldest first: those for one shard in one turn, so that what they cause is
+    /// written together. What is left in `batches` is what the engine does not want yet: see [`Link::wants_input`].
+    pub async fn receive_all(&mut self, batches: &mut VecDeque<Batch>) {
+        while self.wants_input()
+            && let Some(first) = batches.pop_front()
+        {
+            self.take(first, batches).await;
+        }
+    }
+
+    /// Processes `first`, and of `more` what can be processed in the same turn.
+    async fn take(&mut self, first: Batch, more: &mut VecDeque<Batch>) {
         if self.phase != Phase::Open {
+            more.clear();
             return;
         }
         self.server.room().await;
-        if let Some(home) = self.server.shard_of_first(&batch)
+        if let Some(home) = self.server.shard_of_first(&first)
             && home != self.shard
             && let Some(origin) = self.leave()
         {
             // What this shard wanted written, replies without session, is in the outbox and goes first.
             self.shard = home;
             self.conn = self.server.next_connection();
-            self.open(origin, Some(batch));
+            self.open(origin, Some(first));
             return;
         }
-        let conn = self.conn;
-        self.server.shard(self.shard).turn(&self.server, |state, now| state.receive(now, conn, batch));
+        let (conn, server, shard) = (self.conn, &self.server, self.shard);
+        let stays = |batch: &Batch| server.shard_of_first(batch).is_none_or(|home| home == shard);
+        server.shard(shard).turn(server, |state, now| {
+            let mut next = Some(first);
+            while let Some(batch) = next {
+                let wants_more = state.receive(now, conn, batch) && more.front().is_some_and(stays);
+                next = if wants_more { more.pop_front() } else { None };
+            }
+        });
     }
 
     /// Leaves the shard, unless the connection is bound to a session there (rules TW-10, TW-11).
@@ -239,7 +295,7 @@ impl Link {
         }
     }
 
-    /// Tells the engine what dropping the link would, before its task is done.
+    /// Tells the engine what dropping the link would, before its task is done. The link's [`DirectWriter`] is dropped.
     pub fn close(&mut self) {
         let conn = self.conn;
         let input = match mem::replace(&mut self.phase, Phase::Gone) {
@@ -251,6 +307,7 @@ impl Link {
             state.forget(conn);
             state.handle(now, input);
         });
+        self.outbox.lock().writer = None;
     }
 
     /// Says that what [`Link::event`] handed out is written, or could not be.

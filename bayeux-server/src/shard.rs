@@ -10,7 +10,7 @@ use bayeux_core::{
     Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Input, Output, Point,
     ShardId, Time, Transport, Verdict,
 };
-use bayeux_proto::Batch;
+use bayeux_proto::{Batch, Outgoing};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -20,7 +20,7 @@ use crate::context::Origin;
 use crate::effects::{self, Effects};
 use crate::hooks::{Asking, Initialising};
 use crate::inbox::Inbox;
-use crate::link::Outbox;
+use crate::link::{Content, Outbox, Wrote};
 use crate::notices::Leaving;
 use crate::server::{Inner, Server};
 use crate::session::Facts;
@@ -63,6 +63,8 @@ pub(crate) struct State {
     armed: Time,
     /// When the engine is told the wall time again.
     wall_time_due: Time,
+    /// What direct writes are made in.
+    scratch: Scratch,
     /// What the log says of full queues.
     pub(crate) full_queues: Seldom,
     /// The session removed last, while notices of its subscriptions follow.
@@ -87,6 +89,24 @@ impl Seldom {
         }
         self.next = now + Duration::from_secs(1);
         Some(std::mem::take(&mut self.unsaid))
+    }
+}
+
+/// Buffers that all direct writes of a shard share.
+#[derive(Debug, Default)]
+struct Scratch {
+    messages: Vec<Outgoing>,
+    bytes: Vec<u8>,
+}
+
+/// What the buffers keep between writes: all that one drain gives, but for single messages that are larger.
+const SCRATCH_KEPT: usize = 2 * SOCKET_BUDGET.bytes;
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.messages.clear();
+        self.bytes.clear();
+        self.bytes.shrink_to(SCRATCH_KEPT);
     }
 }
 
@@ -125,6 +145,7 @@ impl Shard {
             moved_on: Vec::new(),
             armed: Time::MAX,
             wall_time_due: Time::ZERO + WALL_TIME_PERIOD,
+            scratch: Scratch::default(),
             full_queues: Seldom::default(),
             leaving: None,
             stopping: false,
@@ -259,20 +280,23 @@ impl State {
         self.engine.set_transports(transports);
     }
 
-    /// Takes an envelope, and sees whether another may come.
-    pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) {
+    /// Takes an envelope, and says whether another may come.
+    pub(crate) fn receive(&mut self, now: Time, conn: ConnectionKey, batch: Batch) -> bool {
         trace::received(conn, &batch);
         self.engine.handle(now, Input::Received { conn, batch });
-        let Some(near) = self.links.get_mut(&conn) else { return };
+        let Some(near) = self.links.get_mut(&conn) else { return false };
         if near.transport.is_http() {
             if !self.engine.is_processing(conn) {
                 // A poll that is held keeps nothing of its request: no hook will ask for it any more.
                 near.origin.context = None;
             }
-        } else if !self.engine.wants_input(conn) {
+            return false;
+        }
+        if !self.engine.wants_input(conn) {
             near.blocked = true;
             near.outbox.lock().blocked = true;
         }
+        !near.blocked
     }
 
     pub(crate) fn open(&mut self, conn: ConnectionKey, outbox: Arc<Outbox>, transport: Transport, origin: Origin) {
@@ -348,18 +372,29 @@ impl State {
     }
 
     fn drain(&mut self, now: Time, conn: ConnectionKey) -> Option<Waker> {
-        let near = self.links.get(&conn)?;
+        let Self { engine, links, moved_on, scratch, .. } = self;
+        let near = links.get(&conn)?;
         if near.blocked {
-            self.moved_on.push(conn);
+            moved_on.push(conn);
         }
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
-        let before = content.messages.len();
-        let drained = self.engine.drain(now, conn, budget, &mut content.messages);
-        if content.messages.len() == before && drained != Drained::Finished {
+        let Content { writer, messages, .. } = &mut *content;
+        let messages = if writer.is_some() { &mut scratch.messages } else { messages };
+        let before = messages.len();
+        let drained = engine.drain(now, conn, budget, messages);
+        if messages.len() == before && drained != Drained::Finished {
             return None;
         }
-        trace::sent(conn, self.engine.session_of(conn), content.messages.get(before..).unwrap_or_default());
+        trace::sent(conn, engine.session_of(conn), messages.get(before..).unwrap_or_default());
+        if let Some(writer) = writer {
+            let wrote = writer.write(now, messages, &mut scratch.bytes);
+            scratch.clear();
+            if wrote == Wrote::All {
+                engine.handle(now, Input::Written { conn });
+                return None;
+            }
+        }
         content.drained = Some(drained);
         content.waker()
     }

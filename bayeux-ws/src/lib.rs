@@ -27,6 +27,8 @@
 //! - An idle connection costs about 5 KiB in this process, the session included.
 
 mod conversation;
+mod direct;
+mod ending;
 mod options;
 mod websocket;
 

@@ -21,6 +21,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::conversation::Conversation;
+use crate::direct::Direct;
 use crate::options::{WsOptions, WsOptionsError};
 
 /// The `websocket` transport: any number of envelopes both ways on one connection (section TW).
@@ -171,8 +172,7 @@ async fn run(upgrade: OnUpgrade, server: Server, origin: Origin, options: Arc<Ws
     let link = server.connect(facts, origin);
     match own_stream(upgraded) {
         Ok((stream, read)) => {
-            let socket = WebSocketStream::from_partially_read(stream, read, Role::Server, Some(config)).await;
-            tokio::spawn(Conversation::new(socket, link, limits, options).run());
+            tokio::spawn(Direct::new(stream, read, config, link, limits, options).run());
         }
         Err(upgraded) => {
             let stream: TokioIo<Upgraded> = TokioIo::new(upgraded);
