@@ -66,7 +66,7 @@ impl Pipe {
     fn put(&self, state: &mut State, bytes: &[u8]) -> Wrote {
         // A socket that failed takes nothing: its task hears why when it tries.
         let written = if state.rest.is_empty() { self.socket.try_write(bytes).unwrap_or(0) } else { 0 };
-        state.rest.extend(bytes.iter().skip(written));
+        state.rest.extend(bytes.get(written..).unwrap_or_default());
         if state.rest.is_empty() { Wrote::All } else { Wrote::Part }
     }
 

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use bayeux_ws::{Config, Incoming, RemovalReason, ResponseHeaderError, Server, WsOptions};
 use common::{quick, start, start_with, until};
+use futures_util::SinkExt;
 use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
 
 fn sharded(shards: u16) -> Config {
     let mut config = quick();
@@ -288,5 +290,57 @@ async fn hooks_read_the_upgrade_and_cannot_set_headers() {
         let answer = alice.frame().await;
         assert_eq!(answer[0]["data"], "websocket", "{answer:?}");
         alice.frame().await;
+    }
+}
+
+/// A client that reads late: what the kernel did not take at once comes all the same, in order, and the answers to
+/// pings come between frames, not within them.
+#[tokio::test]
+async fn nothing_mixes_where_the_client_reads_late() {
+    const EVENTS: u64 = 1_500;
+    const PINGS: usize = 50;
+    let running = start(quick()).await;
+    let mut alice = running.client().await;
+    alice.handshake().await;
+    alice.subscribe("/large").await;
+    let padding = "x".repeat(8 * 1024);
+    for n in 0..EVENTS {
+        running.server.publish("/large", &json!([n, padding])).await.unwrap();
+        if n % 30 == 0 {
+            alice.socket.send(Message::Ping(n.to_string().into())).await.unwrap();
+        }
+    }
+    let (mut events, mut pongs) = (0, 0);
+    while events < EVENTS || pongs < PINGS {
+        match alice.next().await.expect("the connection stays") {
+            Message::Text(text) => {
+                let messages: Value = serde_json::from_str(&text).unwrap();
+                assert_eq!(messages[0]["data"][0], events);
+                events += 1;
+            }
+            Message::Pong(_) => pongs += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!((events, pongs), (EVENTS, PINGS));
+}
+
+/// Envelopes that come together are processed together, and answered as if they had come one by one.
+#[tokio::test]
+async fn envelopes_that_come_together_are_answered_in_order() {
+    for shards in [1, 3] {
+        let running = start(sharded(shards)).await;
+        let mut alice = running.client().await;
+        alice.handshake().await;
+        alice.subscribe("/a").await;
+        for n in 0..200 {
+            let publish = json!([alice.message("/a", json!({"id": n.to_string(), "data": n}))]);
+            alice.socket.feed(Message::text(publish.to_string())).await.unwrap();
+        }
+        alice.socket.flush().await.unwrap();
+        for n in 0..200 {
+            assert_eq!(alice.frame().await, [json!({"channel": "/a", "data": n})], "{shards} shards");
+            assert_eq!(alice.frame().await[0]["id"], n.to_string());
+        }
     }
 }
