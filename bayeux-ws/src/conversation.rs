@@ -13,9 +13,7 @@ use tokio_tungstenite::tungstenite::error::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::ending::{
-    CLOSE_GRACE, End, Written, closing, failed, farewell, not_an_envelope, patiently, settled,
-};
+use crate::ending::{CLOSE_GRACE, End, Written, closing, failed, farewell, not_an_envelope, patiently, settled};
 use crate::options::WsOptions;
 
 /// Room for messages that a connection keeps between writes; what a large batch needed beyond that is given back.

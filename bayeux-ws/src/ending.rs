@@ -39,7 +39,11 @@ pub(crate) enum End {
 pub(crate) type Written = Result<Result<(), Error>, Elapsed>;
 
 /// Waits for a write, but no longer than a client may be silent, and hardly at all once the connection is to be closed.
-pub(crate) async fn patiently(writing: impl Future<Output = Result<(), Error>>, link: &mut Link, options: &WsOptions) -> Written {
+pub(crate) async fn patiently(
+    writing: impl Future<Output = Result<(), Error>>,
+    link: &mut Link,
+    options: &WsOptions,
+) -> Written {
     let mut writing = std::pin::pin!(writing);
     // Nearly always the socket takes all of it, and there is nothing to wait for.
     if let Poll::Ready(written) = poll_fn(|cx| Poll::Ready(writing.as_mut().poll(cx))).await {
