@@ -90,6 +90,8 @@ pub(crate) struct Channels {
     by_name: HashMap<ByteString, ChannelKey>,
     /// Lanes that wait for a channel's home to create it.
     waiting: HashMap<ByteString, Vec<LaneId>>,
+    /// How many of them are patterns: where none is, a publish is looked up by its own name alone.
+    wild: usize,
     /// The number of the next subscription.
     subscription: u64,
     /// Whether any channel was ever given a limit of its own: where not, none is asked for it.
@@ -98,7 +100,14 @@ pub(crate) struct Channels {
 
 impl Channels {
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::new(), by_name: HashMap::new(), waiting: HashMap::new(), subscription: 0, has_queues: false }
+        Self {
+            slab: Slab::new(),
+            by_name: HashMap::new(),
+            waiting: HashMap::new(),
+            wild: 0,
+            subscription: 0,
+            has_queues: false,
+        }
     }
 
     /// Changes what a channel is set to.
@@ -147,6 +156,7 @@ impl Channels {
         // The name outlives the request that brought it.
         let pattern = pattern.detach();
         let name = pattern.text().clone();
+        self.wild += usize::from(pattern.wildcard().is_some());
         let key = self.slab.insert(Channel {
             pattern,
             settings,
@@ -162,6 +172,7 @@ impl Channels {
     pub(crate) fn remove(&mut self, key: ChannelKey) -> Option<Channel> {
         let channel = self.slab.remove(key)?;
         self.by_name.remove(channel.pattern.text());
+        self.wild -= usize::from(channel.pattern.wildcard().is_some());
         Some(channel)
     }
 
@@ -178,13 +189,20 @@ impl Channels {
     /// and says how its messages may wait (rule Q-30).
     pub(crate) fn matching(&self, name: &ChannelName, matched: &mut Vec<ChannelKey>) -> Lazy {
         let mut lazy = Lazy::No;
-        let mut ids = name.as_pattern().ids();
-        while let Some(id) = ids.next() {
-            let Some(&key) = self.by_name.get(id) else { continue };
+        let mut found = |id: &str| {
+            let Some(&key) = self.by_name.get(id) else { return };
             matched.push(key);
-            let Some(channel) = self.slab.get(key) else { continue };
+            let Some(channel) = self.slab.get(key) else { return };
             if channel.settings.lazy {
                 lazy = sooner(lazy, channel.settings.lazy_timeout);
+            }
+        };
+        if self.wild == 0 {
+            found(name.as_str());
+        } else {
+            let mut ids = name.as_pattern().ids();
+            while let Some(id) = ids.next() {
+                found(id);
             }
         }
         lazy

@@ -1,13 +1,12 @@
 //! One connection: an HTTP exchange, or a WebSocket; and the table of all of them.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasherDefault, Hasher};
+use std::collections::VecDeque;
 
 use bayeux_proto::{Outgoing, Reply};
 
 use crate::config::Transport;
 use crate::event::LinkFacts;
-use crate::id::ConnectionKey;
+use crate::id::{ConnectionKey, OwnKeyMap};
 use crate::lane::LaneId;
 use crate::session::SessionKey;
 use crate::slab::{Key, Slab};
@@ -131,12 +130,12 @@ impl Conn {
 /// All connections of a shard.
 pub(crate) struct Conns {
     slab: Slab<Conn>,
-    by_key: HashMap<ConnectionKey, ConnKey, BuildHasherDefault<KeyHasher>>,
+    by_key: OwnKeyMap<ConnectionKey, ConnKey>,
 }
 
 impl Conns {
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::new(), by_key: HashMap::default() }
+        Self { slab: Slab::new(), by_key: OwnKeyMap::default() }
     }
 
     pub(crate) fn insert(&mut self, conn: Conn) -> ConnKey {
@@ -163,27 +162,5 @@ impl Conns {
         let conn = self.slab.remove(key)?;
         self.by_key.remove(&conn.key);
         Some(conn)
-    }
-}
-
-/// Hashes keys that the driver counts: nobody else can choose them, so spreading the bits is enough.
-#[derive(Default)]
-pub(crate) struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, value: u64) {
-        // The multiplier of Fibonacci hashing; the table uses the top bits, too.
-        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = mixed ^ (mixed >> 32);
     }
 }

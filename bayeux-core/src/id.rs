@@ -1,7 +1,9 @@
 //! Keys and ids: what names a connection, a session, a browser, a shard.
 
 use std::borrow::Borrow;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 /// The name of a connection: one HTTP exchange, or one WebSocket. The driver chooses it and never uses it twice.
@@ -156,6 +158,40 @@ impl fmt::Display for BrowserId {
 impl fmt::Debug for BrowserId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "BrowserId({})", self.0)
+    }
+}
+
+/// A map whose keys nobody outside chooses: numbers that the driver counts, and ids that the engine draws. Whoever looks
+/// for another finds nothing, whatever it hashes to, so that hashing need not be strong.
+pub type OwnKeyMap<K, V> = HashMap<K, V, BuildHasherDefault<OwnKeyHasher>>;
+
+/// The hasher of an [`OwnKeyMap`]: it spreads bits, and no more.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OwnKeyHasher(u64);
+
+impl Hasher for OwnKeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        let (words, rest) = bytes.as_chunks::<8>();
+        for &word in words {
+            self.write_u64(u64::from_le_bytes(word));
+        }
+        for &byte in rest {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u8(&mut self, value: u8) {
+        self.write_u64(u64::from(value));
+    }
+
+    fn write_u64(&mut self, value: u64) {
+        // The multiplier of Fibonacci hashing; the table uses the top bits, too.
+        let mixed = (self.0 ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ (mixed >> 32);
     }
 }
 

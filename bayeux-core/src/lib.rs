@@ -112,6 +112,6 @@ pub use event::{
     Hooks, Input, LinkFacts, NoHooks, Notice, Output, Point, Points, Question, Receipt, RemovalReason, Ruling,
     SessionSetting, SessionSettings, Verdict,
 };
-pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
+pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, OwnKeyHasher, OwnKeyMap, ShardId};
 pub use queue::QueueView;
 pub use time::{Time, UnixTime};

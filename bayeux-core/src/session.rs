@@ -1,6 +1,5 @@
 //! One session: its state, its queue and its settings; and the table of all of them.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use bayeux_proto::{Advice, ByteString, Frozen, Message, MessageId, Reconnect, Reply, meta};
@@ -10,7 +9,7 @@ use crate::config::{Overflow, Transport, TransportOptions};
 use crate::connection::ConnKey;
 use crate::event::RemovalReason;
 use crate::ext::Unacknowledged;
-use crate::id::{BrowserId, ClientId};
+use crate::id::{BrowserId, ClientId, OwnKeyMap};
 use crate::lane::LaneId;
 use crate::queue::{Offered, Queue, QueueLimits};
 use crate::slab::{Key, Slab};
@@ -322,14 +321,14 @@ pub(crate) fn millis(duration: Duration) -> u64 {
 /// All sessions of a shard.
 pub(crate) struct Sessions {
     slab: Slab<Session>,
-    by_id: HashMap<ClientId, SessionKey>,
+    by_id: OwnKeyMap<ClientId, SessionKey>,
     /// Per slot: which generation left last, and why. Work that was under way when its session went asks here.
     epitaphs: Vec<(u32, RemovalReason)>,
 }
 
 impl Sessions {
     pub(crate) fn new() -> Self {
-        Self { slab: Slab::new(), by_id: HashMap::new(), epitaphs: Vec::new() }
+        Self { slab: Slab::new(), by_id: OwnKeyMap::default(), epitaphs: Vec::new() }
     }
 
     pub(crate) fn len(&self) -> usize {

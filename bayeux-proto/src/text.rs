@@ -113,7 +113,9 @@ pub(crate) fn write_escaped<S: Sink>(sink: &mut S, text: &str) {
     let bytes = text.as_bytes();
     let mut written = 0;
     let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
+    loop {
+        at += plain_words(&bytes[at..]);
+        let Some(&byte) = bytes.get(at) else { break };
         let Some((escape, length)) = escape(byte, &bytes[at..]) else {
             at += 1;
             continue;
@@ -133,6 +135,25 @@ pub(crate) fn write_escaped<S: Sink>(sink: &mut S, text: &str) {
         written = at;
     }
     sink.put(&bytes[written..]);
+}
+
+/// How many bytes at the beginning of `bytes` are not escaped, counted in words of eight.
+#[inline]
+fn plain_words(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xFF;
+    const TOPS: u64 = ONES << 7;
+    let (words, _) = bytes.as_chunks::<8>();
+    let special = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of a byte is set where the byte is zero; a byte above it may have it wrongly, which costs a look.
+        let zero = |word: u64| word.wrapping_sub(ONES) & !word;
+        let control = word.wrapping_sub(ONES * 0x20) & !word;
+        let quote = zero(word ^ (ONES * u64::from(b'"')));
+        let backslash = zero(word ^ (ONES * u64::from(b'\\')));
+        // Beyond ASCII, where a line separator may be.
+        (control | quote | backslash | word) & TOPS != 0
+    };
+    8 * words.iter().position(special).unwrap_or(words.len())
 }
 
 enum Escape {
@@ -255,6 +276,26 @@ mod tests {
             assert_eq!(plain(Value::trusted(&json)), text);
             assert!(!json.contains(['\u{2028}', '\u{2029}', '\n']), "JSONP bodies are scripts");
             assert!(!json.chars().any(|character| character < ' '));
+        }
+    }
+
+    /// Texts are looked through in words.
+    #[test]
+    fn character_to_escape_is_found_at_any_place() {
+        for length in 1..20 {
+            for at in 0..length {
+                for character in
+                    ['"', '\\', '\n', '\0', '\u{1f}', ' ', '!', '#', '[', '~', '\u{7f}', 'é', '\u{2028}', '😀']
+                {
+                    let mut text = "x".repeat(length);
+                    text.replace_range(at..=at, character.encode_utf8(&mut [0; 4]));
+                    let mut json = Vec::new();
+                    write_string(&mut json, &text);
+                    let json = String::from_utf8(json).expect("JSON is UTF-8");
+                    assert_eq!(serde_json::from_str::<String>(&json).expect("a JSON string"), text);
+                    assert!(!json.contains('\u{2028}'));
+                }
+            }
         }
     }
 
