@@ -5,9 +5,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bayeux_server::{Endpoint, EndpointFuture, ResponseBody};
+use bayeux_server::{Endpoint, EndpointFuture, RequestBody, ResponseBody};
 use http::{Request, Response};
-use hyper::body::Incoming;
 use tower_service::Service;
 
 use crate::pages::{self, Pages};
@@ -26,7 +25,7 @@ impl Site {
         Self { endpoints: endpoints.into(), pages: pages.map(Arc::new) }
     }
 
-    fn respond(&self, request: Request<Incoming>) -> SiteFuture {
+    fn respond(&self, request: Request<RequestBody>) -> SiteFuture {
         let path = request.uri().path();
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.takes(path)) {
             return SiteFuture::Endpoint(Service::call(&mut endpoint.clone(), request));
@@ -39,7 +38,7 @@ impl Site {
     }
 }
 
-impl Service<Request<Incoming>> for Site {
+impl Service<Request<RequestBody>> for Site {
     type Response = Response<ResponseBody>;
     type Error = Infallible;
     type Future = SiteFuture;
@@ -48,7 +47,7 @@ impl Service<Request<Incoming>> for Site {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> SiteFuture {
+    fn call(&mut self, request: Request<RequestBody>) -> SiteFuture {
         self.respond(request)
     }
 }

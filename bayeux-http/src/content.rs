@@ -30,9 +30,15 @@ pub(crate) enum ContentError {
     Malformed,
 }
 
+/// What nearly all clients send: JSON in UTF-8.
+const USUAL: [&str; 3] = ["application/json;charset=UTF-8", "application/json", "application/json; charset=utf-8"];
+
 impl Content {
     /// What the headers say of the body. A type that cannot be parsed counts as missing, and so as JSON in UTF-8.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Self, ContentError> {
+        if headers.get(CONTENT_TYPE).is_some_and(|value| USUAL.iter().any(|usual| value == usual)) {
+            return Ok(Self { kind: Kind::Json, charset: UTF_8 });
+        }
         let header = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
         let Some((media, charset)) = header.and_then(parse) else {
             return Ok(Self { kind: Kind::Json, charset: UTF_8 });

@@ -8,12 +8,11 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
 use bayeux_http::{
-    Asked, Context, Endpoint, HttpOptions, Incoming, Listener, LongPolling, Outcome, Policy, ResponseHeaderError,
-    Server, Verdict,
+    Asked, Context, Endpoint, HttpOptions, Incoming, Listener, LongPolling, Outcome, Policy, RequestBody,
+    ResponseHeaderError, Server, Verdict,
 };
 use common::{Client, quick, start_with};
 use http::{Request, Response};
-use hyper::body::Incoming as Body;
 use serde_json::json;
 use tokio::net::TcpStream;
 
@@ -67,16 +66,16 @@ struct Principal(String);
 #[derive(Clone)]
 struct Authenticated(Endpoint);
 
-impl tower_service::Service<Request<Body>> for Authenticated {
+impl tower_service::Service<Request<RequestBody>> for Authenticated {
     type Response = Response<bayeux_http::ResponseBody>;
     type Error = Infallible;
-    type Future = <Endpoint as tower_service::Service<Request<Body>>>::Future;
+    type Future = <Endpoint as tower_service::Service<Request<RequestBody>>>::Future;
 
     fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Infallible>> {
         std::task::Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         if let Some(user) = request.headers().get("authorization") {
             let user = Principal(user.to_str().unwrap().to_owned());
             request.extensions_mut().insert(user);

@@ -19,6 +19,8 @@ pub struct RequestBody(Kind);
 enum Kind {
     /// hyper's own, unboxed: the common case costs nothing.
     Hyper(hyper::body::Incoming),
+    /// Read already.
+    Whole(Bytes),
     Boxed(UnsyncBoxBody<Bytes, BodyError>),
 }
 
@@ -40,10 +42,20 @@ impl RequestBody {
         {
             return Self(Kind::Hyper(hyper));
         }
+        if let Some(own) = (&mut body as &mut dyn Any).downcast_mut::<Option<Self>>()
+            && let Some(own) = own.take()
+        {
+            return own;
+        }
         match body {
             Some(body) => Self(Kind::Boxed(body.map_err(|error| BodyError(error.into())).boxed_unsync())),
-            None => Self(Kind::Boxed(http_body_util::Empty::new().map_err(|never| match never {}).boxed_unsync())),
+            None => Self::whole(Bytes::new()),
         }
+    }
+
+    /// A body that was read already.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        Self(Kind::Whole(bytes))
     }
 }
 
@@ -59,6 +71,10 @@ impl Body for RequestBody {
             Kind::Hyper(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|r| r.map_err(|error| BodyError(error.into()))))
             }
+            Kind::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
             Kind::Boxed(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -66,6 +82,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Hyper(body) => body.is_end_stream(),
+            Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -73,6 +90,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Hyper(body) => body.size_hint(),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Boxed(body) => body.size_hint(),
         }
     }

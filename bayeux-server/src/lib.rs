@@ -36,6 +36,7 @@ mod error;
 mod extension;
 pub mod filter;
 mod hooks;
+mod http1;
 mod inbox;
 mod link;
 mod listener;
@@ -43,7 +44,6 @@ mod listeners;
 mod local;
 mod message;
 mod notices;
-mod parking;
 mod policy;
 mod random;
 mod receipts;
@@ -51,7 +51,6 @@ mod server;
 mod service;
 mod session;
 mod shard;
-mod socket;
 mod trace;
 
 pub use bayeux_core as core;
@@ -61,7 +60,8 @@ pub use associated::Associated;
 pub use authorizer::{Authorization, Authorizer, GrantAuthorizer, Operation};
 pub use bayeux_core::{
     Activity, ActivityPolicy, ChannelQueue, ChannelSetting, ChannelSettings, CloseReason, Config, Overflow, QueueView,
-    RemovalReason, Ruling, SessionSetting, SessionSettings, TimestampFormat, Transport, TransportOptions, Verdict,
+    RemovalReason, Ruling, SessionSetting, SessionSettings, Time, TimestampFormat, Transport, TransportOptions,
+    Verdict,
 };
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use builder::ServerBuilder;
@@ -73,14 +73,12 @@ pub use error::{BuildError, DataError, SendError};
 pub use extension::{Directions, Extension, OutgoingMessage};
 pub use filter::{Abort, DataFilter};
 pub use hooks::Registration;
-pub use bayeux_core::Time;
+pub use http1::{Parking, upgraded_socket};
 pub use link::{DirectWriter, Link, LinkEvent, Wrote};
 pub use listener::{Listener, ListenerOptions};
 pub use local::{LocalBatch, LocalError, LocalExtension, LocalMessage, LocalRegistration, LocalSession};
 pub use message::{Incoming, Outcome, Subscribed};
-pub use parking::Parking;
 pub use policy::{Asked, DefaultPolicy, Policy, Questions};
 pub use server::Server;
 pub use service::{Call, CallError, Service};
 pub use session::{Acknowledgement, HeartBeat, QueueOverflow, Session, SessionBatch};
-pub use socket::upgraded_socket;

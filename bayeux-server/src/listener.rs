@@ -2,10 +2,10 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,8 +20,9 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tower_service::Service;
 
+use crate::body::RequestBody;
 use crate::context::PeerAddr;
-use crate::parking::Exchanges;
+use crate::http1::{Connection, Http1, Serve};
 use crate::server::Server;
 
 /// Accepts TCP connections and serves HTTP/1.1 (keep-alive, pipelining, upgrades) and HTTP/2 by prior knowledge on
@@ -130,7 +131,7 @@ impl Listener {
     /// `service` is an [`Endpoint`](crate::Endpoint), or anything around one; requests carry their [`PeerAddr`].
     pub async fn serve<S, B>(self, server: Server, service: S, stop: impl Future<Output = ()>)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
         S::Future: Send + 'static,
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -171,20 +172,21 @@ impl Listener {
 
 /// How connections are served.
 struct Http {
-    one: http1::Builder,
+    one: Http1,
     two: http2::Builder<TokioExecutor>,
-    first_bytes_timeout: Duration,
 }
 
 impl Http {
     fn new(options: &ListenerOptions) -> Self {
-        let mut one = http1::Builder::new();
-        one.timer(TokioTimer::new())
+        let mut hyper = http1::Builder::new();
+        hyper
+            .timer(TokioTimer::new())
             .header_read_timeout(options.header_read_timeout)
             .max_buf_size(options.buffer_size_max.max(BUFFER_SIZE_MIN));
+        let one = Http1 { hyper, header_read_timeout: options.header_read_timeout };
         let mut two = http2::Builder::new(TokioExecutor::new());
         two.timer(TokioTimer::new()).max_concurrent_streams(options.http2_streams_max);
-        Self { one, two, first_bytes_timeout: options.header_read_timeout }
+        Self { one, two }
     }
 }
 
@@ -199,24 +201,20 @@ struct Accepted {
     _permit: Result<OwnedSemaphorePermit, AcquireError>,
 }
 
-async fn serve_connection<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S)
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+async fn serve_connection<S: Serve>(http: Arc<Http>, mut accepted: Accepted, service: S) {
     let peer = accepted.peer;
     // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
     let _ = accepted.stream.set_nodelay(true);
     // A client that has asked for nothing yet keeps nobody from stopping.
-    let first_bytes = timeout(http.first_bytes_timeout, is_http2(&accepted.stream));
+    let first_bytes = timeout(http.one.header_read_timeout, is_http2(&accepted.stream));
     let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut accepted.stopping).await else { return };
     let served = if is_http2 {
         // Boxed, so that the task has room for the one that it is, and not for what came before.
-        Box::pin(serve_http2(http, accepted, service)).await
+        Box::pin(serve_http2(http, accepted, service)).await.map_err(Into::into)
     } else {
-        serve_http1(http, accepted, service).await
+        let Accepted { stream, peer, stopping, _permit } = accepted;
+        let peer = PeerAddr(peer);
+        Connection { stream, ahead: Bytes::new(), service, peer, stopping }.serve(&http.one).await
     };
     if let Err(error) = served {
         // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
@@ -224,17 +222,11 @@ where
     }
 }
 
-async fn serve_http2<S, B>(http: Arc<Http>, mut accepted: Accepted, service: S) -> hyper::Result<()>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
+async fn serve_http2<S: Serve>(http: Arc<Http>, mut accepted: Accepted, service: S) -> hyper::Result<()> {
     let peer = PeerAddr(accepted.peer);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        service.clone().call(request)
+        service.exchange(request.map(RequestBody::new))
     });
     let mut serving = pin!(http.two.serve_connection(TokioIo::new(accepted.stream), service));
     if let Some(served) = until_stopped(serving.as_mut(), &mut accepted.stopping).await {
@@ -242,35 +234,6 @@ where
     }
     serving.as_mut().graceful_shutdown();
     serving.await
-}
-
-/// Serves with hyper, and without it while an exchange is parked.
-async fn serve_http1<S, B>(http: Arc<Http>, accepted: Accepted, service: S) -> hyper::Result<()>
-where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send + 'static,
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn Error + Send + Sync>>,
-{
-    let Accepted { stream, peer, mut stopping, _permit } = accepted;
-    let mut exchanges = Exchanges::new(service, PeerAddr(peer));
-    let mut socket = exchanges.socket(stream, Bytes::new());
-    let lot = exchanges.lot();
-    loop {
-        // Boxed, so that a connection has no room for hyper while it does without.
-        let mut serving = Box::pin(http.one.serve_connection(socket, exchanges).with_upgrades());
-        let served = until_stopped(poll_fn(|cx| lot.poll_serve(cx, serving.as_mut())), &mut stopping).await;
-        match served {
-            Some(served) => served?,
-            None => {
-                serving.as_mut().graceful_shutdown();
-                poll_fn(|cx| lot.poll_serve(cx, serving.as_mut())).await?;
-            }
-        }
-        let Some(parked) = lot.park(*Pin::into_inner(serving)) else { return Ok(()) };
-        let Some(answered) = parked.answered(|| !*stopping.borrow()).await else { return Ok(()) };
-        (socket, exchanges) = answered;
-    }
 }
 
 /// Whether a connection begins as HTTP/2 by prior knowledge does. Looks without reading: hyper would make its buffer
@@ -295,7 +258,10 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
 }
 
 /// Runs `serving` to its end, or until the listener stops.
-async fn until_stopped<T>(serving: impl Future<Output = T>, stopping: &mut watch::Receiver<bool>) -> Option<T> {
+pub(crate) async fn until_stopped<T>(
+    serving: impl Future<Output = T>,
+    stopping: &mut watch::Receiver<bool>,
+) -> Option<T> {
     tokio::select! {
         // First, since hyper does not answer what it has not read when it is told to stop.
         biased;

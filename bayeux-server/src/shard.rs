@@ -1,14 +1,13 @@
 //! Shards: an engine and its links behind a lock, the turn, and the task that brings what nobody else does.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
 use bayeux_core::{
-    Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Input, Output, Point,
-    ShardId, Time, Transport, Verdict,
+    Budget, ClientId, CloseReason, Command, ConnectionKey, Decision, DecisionId, Drained, Engine, Input, Output,
+    OwnKeyMap, Point, ShardId, Time, Transport, Verdict,
 };
 use bayeux_proto::{Batch, Outgoing};
 use tokio::sync::Notify;
@@ -51,11 +50,11 @@ pub(crate) struct Shard {
 /// What the lock guards.
 pub(crate) struct State {
     engine: Engine,
-    links: HashMap<ConnectionKey, Near>,
+    links: OwnKeyMap<ConnectionKey, Near>,
     /// Hooks that run.
-    asked: HashMap<DecisionId, Running>,
+    asked: OwnKeyMap<DecisionId, Running>,
     /// Sessions whose handshake is being decided on.
-    pub(crate) newcomers: HashMap<ClientId, Arc<Facts>>,
+    pub(crate) newcomers: OwnKeyMap<ClientId, Arc<Facts>>,
     initialising: Initialising,
     /// Blocked connections that something happened to during this turn.
     moved_on: Vec<ConnectionKey>,
@@ -138,9 +137,9 @@ impl Shard {
     pub(crate) fn new(id: ShardId, engine: Engine, initialising: Initialising) -> Self {
         let state = State {
             engine,
-            links: HashMap::new(),
-            asked: HashMap::new(),
-            newcomers: HashMap::new(),
+            links: OwnKeyMap::default(),
+            asked: OwnKeyMap::default(),
+            newcomers: OwnKeyMap::default(),
             initialising,
             moved_on: Vec::new(),
             armed: Time::MAX,

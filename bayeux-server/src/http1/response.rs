@@ -1,0 +1,314 @@
+//! Responses, written straight to the socket.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::future::poll_fn;
+use std::io::{self, Write};
+use std::mem;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::response::Parts;
+use http::{Response, StatusCode};
+use http_body::Body;
+use tokio::net::TcpStream;
+
+/// What is collected before it is written. A piece of a body that is larger is written as it is.
+const BUFFER_SIZE: usize = 32 * 1024;
+
+/// How much more than that a thread keeps of a buffer.
+const BUFFER_KEPT: usize = 2 * BUFFER_SIZE;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static TODAY: RefCell<Today> = const { RefCell::new(Today { second: Duration::ZERO, date: String::new() }) };
+}
+
+/// Why a response was not written to its end.
+pub(super) type WriteError = Box<dyn Error + Send + Sync>;
+
+/// Writes a response as far as the client takes it, and waits for the client where it must. Says whether another may
+/// follow: not where `last`, or where the response says so.
+///
+/// # Errors
+/// The socket's, or the body's: the connection is of no further use.
+pub(super) async fn write<B>(socket: &TcpStream, response: Response<B>, last: bool) -> Result<bool, WriteError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<WriteError>,
+{
+    let (parts, body) = response.into_parts();
+    let mut body = pin!(body);
+    let framing = Framing::of(&parts, &*body);
+    let last = last || parts.headers.get_all(CONNECTION).iter().any(|value| value == "close");
+    let mut out = BUFFER.take();
+    head(&mut out, &parts, &framing, last);
+    while framing != Framing::Empty {
+        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
+            // What is there goes before what may take long.
+            Poll::Pending if !out.is_empty() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(frame) => Poll::Ready(Some(frame.transpose().map_err(Into::into))),
+        });
+        match frame.await {
+            None => flush(socket, &mut out).await?,
+            Some(frame) => {
+                let Some(frame) = frame? else { break };
+                // Trailers say nothing to clients of HTTP/1.
+                let Ok(data) = frame.into_data() else { continue };
+                framing.begin(&mut out, data.len());
+                if out.len() + data.len() <= BUFFER_SIZE {
+                    out.extend_from_slice(&data);
+                } else {
+                    flush(socket, &mut out).await?;
+                    write_all(socket, &data).await?;
+                }
+                framing.end(&mut out, data.len());
+            }
+        }
+    }
+    if framing == Framing::Chunked {
+        out.extend_from_slice(b"0\r\n\r\n");
+    }
+    flush(socket, &mut out).await?;
+    if out.capacity() <= BUFFER_KEPT {
+        BUFFER.set(out);
+    }
+    Ok(!last)
+}
+
+async fn flush(socket: &TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
+    write_all(socket, out).await?;
+    out.clear();
+    Ok(())
+}
+
+async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match socket.try_write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// How the end of a body is found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Framing {
+    /// There is none.
+    Empty,
+    /// By its length, which is stated already or to be stated.
+    Length(Option<u64>),
+    /// In pieces, each with its length.
+    Chunked,
+}
+
+impl Framing {
+    fn of(parts: &Parts, body: &impl Body) -> Self {
+        let status = parts.status;
+        if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+            Self::Empty
+        } else if parts.headers.contains_key(TRANSFER_ENCODING) {
+            Self::Chunked
+        } else if parts.headers.contains_key(CONTENT_LENGTH) {
+            Self::Length(None)
+        } else {
+            body.size_hint().exact().map_or(Self::Chunked, |length| Self::Length(Some(length)))
+        }
+    }
+
+    fn begin(&self, out: &mut Vec<u8>, length: usize) {
+        // A piece of no length would be the last one.
+        if *self == Self::Chunked && length > 0 {
+            put(out, format_args!("{length:X}\r\n"));
+        }
+    }
+
+    fn end(&self, out: &mut Vec<u8>, length: usize) {
+        if *self == Self::Chunked && length > 0 {
+            out.extend_from_slice(b"\r\n");
+        }
+    }
+}
+
+/// Writes the head of a response.
+fn head(out: &mut Vec<u8>, parts: &Parts, framing: &Framing, last: bool) {
+    let Parts { status, headers, .. } = parts;
+    if *status == StatusCode::OK {
+        out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    } else {
+        put(out, format_args!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()));
+    }
+    for (name, value) in headers {
+        field(out, name.as_str(), value.as_bytes());
+    }
+    match framing {
+        Framing::Length(Some(length)) => put(out, format_args!("content-length: {length}\r\n")),
+        Framing::Chunked if !headers.contains_key(TRANSFER_ENCODING) => field(out, "transfer-encoding", b"chunked"),
+        Framing::Empty | Framing::Length(None) | Framing::Chunked => {}
+    }
+    if last && !headers.contains_key(CONNECTION) {
+        field(out, "connection", b"close");
+    }
+    if !headers.contains_key(DATE) {
+        TODAY.with_borrow_mut(|today| field(out, "date", today.date().as_bytes()));
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+fn field(out: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // A vector takes anything.
+    let _ = out.write_fmt(text);
+}
+
+/// The date, written once a second.
+#[derive(Debug)]
+struct Today {
+    second: Duration,
+    date: String,
+}
+
+impl Today {
+    fn date(&mut self) -> &str {
+        let now = SystemTime::now();
+        let second = Duration::from_secs(now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs());
+        if mem::replace(&mut self.second, second) != second || self.date.is_empty() {
+            self.date = httpdate::fmt_http_date(now);
+        }
+        &self.date
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::pin::Pin;
+    use std::task::Context;
+
+    use http_body::Frame;
+    use http_body_util::Full;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// A body in pieces, each of which takes a moment.
+    struct Pieces {
+        left: VecDeque<io::Result<Bytes>>,
+        waited: bool,
+    }
+
+    impl Body for Pieces {
+        type Data = Bytes;
+        type Error = io::Error;
+
+        fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+            self.waited = !self.waited;
+            if self.waited {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(self.left.pop_front().map(|piece| piece.map(Frame::data)))
+        }
+    }
+
+    /// What a client reads of a response, but its date, and whether another may follow.
+    async fn written<B>(response: Response<B>, last: bool) -> (String, bool)
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<WriteError>,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let mut read = Vec::new();
+        let writing = async {
+            let more = write(&socket, response, last).await.unwrap();
+            drop(socket);
+            more
+        };
+        let (more, _) = tokio::join!(writing, client.read_to_end(&mut read));
+        let text = String::from_utf8(read).unwrap();
+        let date = text.find("date: ").expect("a date");
+        let date = date..date + "date: Sun, 06 Nov 1994 08:49:37 GMT\r\n".len();
+        assert!(text[date.clone()].ends_with(" GMT\r\n"), "{text}");
+        (text.replacen(&text[date], "", 1), more)
+    }
+
+    fn response<B>(status: u16, headers: &[(&'static str, &'static str)], body: B) -> Response<B> {
+        let mut response = Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        response.body(body).unwrap()
+    }
+
+    #[tokio::test]
+    async fn body_that_is_there_has_its_length() {
+        let (text, more) = written(response(200, &[("a", "b"), ("a", "c")], Full::from("xyz")), false).await;
+        assert_eq!(text, "HTTP/1.1 200 OK\r\na: b\r\na: c\r\ncontent-length: 3\r\n\r\nxyz");
+        assert!(more);
+        let (text, _) = written(response(404, &[("content-length", "3")], Full::from("xyz")), false).await;
+        assert_eq!(text, "HTTP/1.1 404 Not Found\r\ncontent-length: 3\r\n\r\nxyz");
+    }
+
+    #[tokio::test]
+    async fn body_of_unknown_length_is_chunked() {
+        let large = "y".repeat(BUFFER_SIZE + 1);
+        let pieces = ["abc", "", "0123456789abcdef", &large].map(|piece| Ok(Bytes::from(piece.to_owned())));
+        let body = Pieces { left: VecDeque::from(pieces), waited: false };
+        let (text, more) = written(response(200, &[], body), false).await;
+        let expected = format!("3\r\nabc\r\n10\r\n0123456789abcdef\r\n8001\r\n{large}\r\n0\r\n\r\n");
+        assert_eq!(text, format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{expected}"));
+        assert!(more);
+    }
+
+    #[tokio::test]
+    async fn last_response_says_so() {
+        let (text, more) = written(response(200, &[], Full::from("")), true).await;
+        assert_eq!(text, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        assert!(!more);
+        let (text, more) = written(response(200, &[("connection", "close")], Full::from("")), false).await;
+        assert_eq!(text, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        assert!(!more);
+    }
+
+    #[tokio::test]
+    async fn some_responses_have_no_body() {
+        for status in [204, 304] {
+            let (text, _) = written(response(status, &[], Full::from("xyz")), false).await;
+            assert!(text.ends_with("\r\n\r\n") && !text.contains("content-length"), "{text}");
+        }
+    }
+
+    /// Larger than what a socket takes at once, in one piece.
+    #[tokio::test]
+    async fn client_that_reads_late_gets_all() {
+        let body = "z".repeat(8 * 1024 * 1024);
+        let (text, _) = written(response(200, &[], Full::from(body.clone())), false).await;
+        assert!(text.ends_with(&body));
+        assert!(text.contains("content-length: 8388608\r\n"));
+    }
+
+    #[tokio::test]
+    async fn body_that_fails_fails_the_response() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let left = VecDeque::from([Ok(Bytes::from("a")), Err(io::Error::other("broken"))]);
+        let error = write(&socket, Response::new(Pieces { left, waited: false }), false).await.unwrap_err();
+        assert_eq!(error.to_string(), "broken");
+    }
+}
