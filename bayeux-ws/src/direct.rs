@@ -187,7 +187,8 @@ impl Direct {
 
     pub(crate) async fn run(mut self) {
         if let End::Close(code, reason) = self.converse().await {
-            self.close(code, reason).await;
+            // Boxed: connections that are open need no room for it.
+            Box::pin(self.close(code, reason)).await;
         }
     }
 
