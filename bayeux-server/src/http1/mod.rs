@@ -89,6 +89,7 @@ pub(crate) struct Connection<S> {
 }
 
 /// What a connection has next.
+#[allow(clippy::large_enum_variant, reason = "nearly always it is the large one, which is moved on at once")]
 enum Next {
     Request(Request<RequestBody>),
     /// Something for hyper, in what was read.
@@ -101,19 +102,23 @@ impl<S: Serve> Connection<S> {
     /// Serves the connection to its end.
     pub(crate) async fn serve(mut self, http: &Http1) -> Result<(), WriteError> {
         loop {
-            let exchange = match self.next(http).await {
+            let plain = match self.next(http).await {
                 Next::Request(mut request) => {
                     request.extensions_mut().insert(self.peer);
                     // Boxed, so that a connection has no room for it while there is none.
-                    Box::pin(self.service.exchange(request))
+                    Some(Box::pin(self.service.exchange(request)))
                 }
-                Next::Other => {
+                Next::Other => None,
+                Next::End => return Ok(()),
+            };
+            let exchange = match plain {
+                Some(exchange) => exchange,
+                None => {
                     // Boxed for the same reason.
                     let Some((connection, held)) = Box::pin(full::serve(self, http)).await? else { return Ok(()) };
                     self = connection;
                     held
                 }
-                Next::End => return Ok(()),
             };
             let Some(response) = answer(&self.stream, exchange).await else { return Ok(()) };
             let last = *self.stopping.borrow();
@@ -135,7 +140,8 @@ impl<S: Serve> Connection<S> {
                 }
                 let is_begun = !ahead.is_empty();
                 let reading = poll_fn(|cx| poll_read(stream, ahead, cx));
-                let read = if is_begun { timeout(REST_TIMEOUT, reading).await } else { Ok(reading.await) };
+                // Boxed, so that a connection that waits for a request has no room for it.
+                let read = if is_begun { Box::pin(timeout(REST_TIMEOUT, reading)).await } else { Ok(reading.await) };
                 match read {
                     Ok(Ok(0) | Err(_)) => return Next::End,
                     Ok(Ok(_)) => {}
@@ -261,6 +267,19 @@ mod tests {
     }
 
     const PLAIN: &str = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n[]";
+
+    /// Connections are many, and nearly all of them wait.
+    #[tokio::test]
+    async fn connections_are_small() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, peer) = listener.accept().await.unwrap();
+        let (_stop, stopping) = watch::channel(false);
+        let http = Http1 { hyper: Builder::new(), header_read_timeout: Duration::from_secs(1) };
+        let connection = Connection { stream, ahead: Bytes::new(), service: Late, peer: PeerAddr(peer), stopping };
+        let size = size_of_val(&connection.serve(&http));
+        assert!(size <= 768, "{size} bytes, beside what a held exchange takes");
+    }
 
     /// Whoever serves it, a response looks the same.
     #[tokio::test]

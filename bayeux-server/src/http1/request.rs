@@ -18,6 +18,7 @@ const HEADERS_MAX: usize = 100;
 
 /// What some bytes of a connection are.
 #[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "nearly always it is the large one, which is moved on at once")]
 pub(super) enum Read {
     /// A request. It shares memory with the bytes.
     Request(Request<RequestBody>),

@@ -2,11 +2,11 @@
 
 use std::cell::RefCell;
 use std::error::Error;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, Write};
 use std::mem;
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ use http::{Response, StatusCode};
 use http_body::Body;
 use tokio::net::TcpStream;
 
-/// What is collected before it is written. A piece of a body that is larger is written as it is.
+/// When what is collected is written, whatever follows.
 const BUFFER_SIZE: usize = 32 * 1024;
 
 /// How much more than that a thread keeps of a buffer.
@@ -35,55 +35,111 @@ pub(super) type WriteError = Box<dyn Error + Send + Sync>;
 ///
 /// # Errors
 /// The socket's, or the body's: the connection is of no further use.
-pub(super) async fn write<B>(socket: &TcpStream, response: Response<B>, last: bool) -> Result<bool, WriteError>
+pub(super) fn write<B>(
+    socket: &TcpStream,
+    response: Response<B>,
+    last: bool,
+) -> impl Future<Output = Result<bool, WriteError>>
 where
     B: Body<Data = Bytes>,
     B::Error: Into<WriteError>,
 {
     let (parts, body) = response.into_parts();
-    let mut body = pin!(body);
-    let framing = Framing::of(&parts, &*body);
+    let framing = Framing::of(&parts, &body);
     let last = last || parts.headers.get_all(CONNECTION).iter().any(|value| value == "close");
     let mut out = BUFFER.take();
     head(&mut out, &parts, &framing, last);
-    while framing != Framing::Empty {
-        let frame = poll_fn(|cx| match body.as_mut().poll_frame(cx) {
-            // What is there goes before what may take long.
-            Poll::Pending if !out.is_empty() => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(frame) => Poll::Ready(Some(frame.transpose().map_err(Into::into))),
-        });
-        match frame.await {
-            None => flush(socket, &mut out).await?,
-            Some(frame) => {
-                let Some(frame) = frame? else { break };
-                // Trailers say nothing to clients of HTTP/1.
-                let Ok(data) = frame.into_data() else { continue };
-                framing.begin(&mut out, data.len());
-                if out.len() + data.len() <= BUFFER_SIZE {
-                    out.extend_from_slice(&data);
-                } else {
-                    flush(socket, &mut out).await?;
-                    write_all(socket, &data).await?;
-                }
-                framing.end(&mut out, data.len());
-            }
+    let rest = begin(socket, Writing { out, framing, body: Box::pin(body) });
+    async move {
+        if let Some(rest) = rest? {
+            // Boxed: connections whose client reads need no room for it.
+            Box::pin(rest.finish(socket)).await?;
         }
+        Ok(!last)
     }
-    if framing == Framing::Chunked {
-        out.extend_from_slice(b"0\r\n\r\n");
-    }
-    flush(socket, &mut out).await?;
-    if out.capacity() <= BUFFER_KEPT {
-        BUFFER.set(out);
-    }
-    Ok(!last)
 }
 
-async fn flush(socket: &TcpStream, out: &mut Vec<u8>) -> io::Result<()> {
-    write_all(socket, out).await?;
-    out.clear();
-    Ok(())
+/// Writes what there is without waiting; returns what is left. Nearly always that is nothing.
+fn begin<B>(socket: &TcpStream, mut writing: Writing<B>) -> Result<Option<Writing<B>>, WriteError>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<WriteError>,
+{
+    // Where it is not ready, it is asked again by whoever waits.
+    let mut cx = Context::from_waker(Waker::noop());
+    let complete = match writing.poll_collect(&mut cx) {
+        Poll::Ready(complete) => complete?,
+        Poll::Pending => false,
+    };
+    let written = match socket.try_write(&writing.out) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+        written => written?,
+    };
+    if !complete || written < writing.out.len() {
+        writing.out.drain(..written);
+        return Ok(Some(writing));
+    }
+    writing.keep_buffer();
+    Ok(None)
+}
+
+/// A response on its way.
+struct Writing<B> {
+    /// What is to be written next.
+    out: Vec<u8>,
+    framing: Framing,
+    body: Pin<Box<B>>,
+}
+
+impl<B> Writing<B>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<WriteError>,
+{
+    async fn finish(mut self, socket: &TcpStream) -> Result<(), WriteError> {
+        let mut complete = false;
+        loop {
+            write_all(socket, &self.out).await?;
+            self.out.clear();
+            if complete {
+                break;
+            }
+            complete = poll_fn(|cx| self.poll_collect(cx)).await?;
+        }
+        self.keep_buffer();
+        Ok(())
+    }
+
+    /// Collects what is there of the body, some [`BUFFER_SIZE`] at a time. Says whether that was the end of it.
+    fn poll_collect(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, WriteError>> {
+        let Self { out, framing, body } = self;
+        let has_body = *framing != Framing::Empty;
+        while has_body && out.len() < BUFFER_SIZE {
+            match body.as_mut().poll_frame(cx) {
+                Poll::Pending if out.is_empty() => return Poll::Pending,
+                // What is there goes before what may take long.
+                Poll::Pending => return Poll::Ready(Ok(false)),
+                Poll::Ready(None) => {
+                    framing.end(out);
+                    return Poll::Ready(Ok(true));
+                }
+                Poll::Ready(Some(frame)) => {
+                    // Trailers say nothing to clients of HTTP/1.
+                    if let Ok(data) = frame.map_err(Into::into)?.into_data() {
+                        framing.piece(out, &data);
+                    }
+                }
+            }
+        }
+        Poll::Ready(Ok(!has_body))
+    }
+
+    fn keep_buffer(mut self) {
+        if self.out.capacity() <= BUFFER_KEPT {
+            self.out.clear();
+            BUFFER.set(self.out);
+        }
+    }
 }
 
 async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
@@ -123,16 +179,23 @@ impl Framing {
         }
     }
 
-    fn begin(&self, out: &mut Vec<u8>, length: usize) {
-        // A piece of no length would be the last one.
-        if *self == Self::Chunked && length > 0 {
-            put(out, format_args!("{length:X}\r\n"));
+    fn piece(&self, out: &mut Vec<u8>, data: &[u8]) {
+        match self {
+            Self::Empty => {}
+            Self::Length(_) => out.extend_from_slice(data),
+            // A piece of no length would be the last one.
+            Self::Chunked if data.is_empty() => {}
+            Self::Chunked => {
+                put(out, format_args!("{:X}\r\n", data.len()));
+                out.extend_from_slice(data);
+                out.extend_from_slice(b"\r\n");
+            }
         }
     }
 
-    fn end(&self, out: &mut Vec<u8>, length: usize) {
-        if *self == Self::Chunked && length > 0 {
-            out.extend_from_slice(b"\r\n");
+    fn end(&self, out: &mut Vec<u8>) {
+        if *self == Self::Chunked {
+            out.extend_from_slice(b"0\r\n\r\n");
         }
     }
 }
@@ -194,8 +257,6 @@ impl Today {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::pin::Pin;
-    use std::task::Context;
 
     use http_body::Frame;
     use http_body_util::Full;
