@@ -12,6 +12,11 @@
 //! hands out everything that the engine wants written, and lets go: a request and its reply cost no channel and no
 //! wake-up. Each shard has one task of its own for what nobody else brings: time, and messages of other shards.
 //!
+//! A connection's task reads, and otherwise waits. Messages for a WebSocket on a socket of its own are written by whoever
+//! made them, through a [`DirectWriter`]; its task is woken only for what the socket did not take. A [`Listener`] takes
+//! small `POST`s that arrive whole, and writes the responses to held connects, by itself; hyper serves all that is
+//! unusual. Neither keeps buffers for connections that wait.
+//!
 //! # What is guaranteed
 //!
 //! - What one connection publishes on a channel reaches each receiving session in that order. There is no order between

@@ -9,10 +9,14 @@ use std::task::{Poll, Waker};
 
 use bayeux_core::{BrowserId, CloseReason, ConnectionKey, Drained, Input, LinkFacts, ShardId, Time};
 use bayeux_proto::{Batch, Outgoing};
+use tokio::task::coop::consume_budget;
 use tokio::time::Instant;
 
 use crate::context::Origin;
 use crate::server::Server;
+
+/// How many envelopes of one connection a turn processes before others may have the shard: some hundred microseconds.
+const BATCHES_PER_TURN: usize = 64;
 
 /// A connection as its transport drives it: one HTTP exchange, or one WebSocket.
 ///
@@ -68,7 +72,8 @@ pub trait DirectWriter: Send {
 pub enum Wrote {
     /// All is written.
     All,
-    /// Some is left, or the connection is broken: its task has to see to it, and hears of it as [`LinkEvent::Write`], without messages.
+    /// Some is left, or the connection is broken: its task has to see to it, and hears of it as [`LinkEvent::Write`],
+    /// without messages.
     Part,
 }
 
@@ -185,13 +190,23 @@ impl Link {
     }
 
     /// As [`Link::receive`] for several, oldest first: those for one shard in one turn, so that what they cause is
-    /// written together. What is left in `batches` is what the engine does not want yet: see [`Link::wants_input`].
+    /// written together. What is left in `batches` has to wait, for the engine ([`Link::wants_input`]), or for the
+    /// connection's task to see to a [`LinkEvent`].
     pub async fn receive_all(&mut self, batches: &mut VecDeque<Batch>) {
-        while self.wants_input()
+        while self.is_ready()
             && let Some(first) = batches.pop_front()
         {
             self.take(first, batches).await;
+            // Whoever sends without end is not to keep others waiting.
+            consume_budget().await;
         }
+    }
+
+    /// Whether the next envelope may be processed: not before the connection's task has seen to what earlier ones left
+    /// it, a close above all.
+    fn is_ready(&self) -> bool {
+        let content = self.outbox.lock();
+        !content.blocked && content.drained.is_none() && content.close.is_none()
     }
 
     /// Processes `first`, and of `more` what can be processed in the same turn.
@@ -214,10 +229,13 @@ impl Link {
         let (conn, server, shard) = (self.conn, &self.server, self.shard);
         let stays = |batch: &Batch| server.shard_of_first(batch).is_none_or(|home| home == shard);
         server.shard(shard).turn(server, |state, now| {
-            let mut next = Some(first);
-            while let Some(batch) = next {
-                let wants_more = state.receive(now, conn, batch) && more.front().is_some_and(stays);
-                next = if wants_more { more.pop_front() } else { None };
+            let mut wants_more = state.receive(now, conn, first);
+            for _ in 1..BATCHES_PER_TURN {
+                if !wants_more || !more.front().is_some_and(stays) {
+                    break;
+                }
+                let Some(batch) = more.pop_front() else { break };
+                wants_more = state.receive(now, conn, batch);
             }
         });
     }
@@ -229,7 +247,8 @@ impl Link {
             if state.is_bound(conn) {
                 return None;
             }
-            let origin = state.forget(conn).unwrap_or_default();
+            // `None`: it is to be closed, and goes nowhere any more.
+            let origin = state.forget(conn)?;
             state.handle(now, Input::Closed { conn });
             Some(origin)
         })

@@ -1,4 +1,4 @@
-//! A listener: accepts connections and runs hyper on them.
+//! A listener: accepts connections and serves them.
 
 use std::convert::Infallible;
 use std::error::Error;

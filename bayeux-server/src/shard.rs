@@ -25,8 +25,8 @@ use crate::server::{Inner, Server};
 use crate::session::Facts;
 use crate::trace;
 
-/// How many outputs a turn handles before it lets others have the shard: some tens of microseconds. What is left, the
-/// shard's own task goes on with.
+/// How many outputs a turn handles before it lets others have the shard: some tens of microseconds, or a millisecond
+/// where each is a write to a socket. What is left, the shard's own task goes on with.
 const OUTPUTS_PER_TURN: usize = 256;
 
 /// How many messages of other shards one turn takes, for the same reason.
@@ -379,6 +379,8 @@ impl State {
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
         let Content { writer, messages, .. } = &mut *content;
+        // Also what a panic may have left there: it is another session's.
+        scratch.clear();
         let messages = if writer.is_some() { &mut scratch.messages } else { messages };
         let before = messages.len();
         let drained = engine.drain(now, conn, budget, messages);

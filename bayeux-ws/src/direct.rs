@@ -33,6 +33,9 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_SIZE].into_boxed_slice());
 }
 
+/// Envelopes of a connection that are decoded at once.
+const INBOX_MAX: usize = 64;
+
 /// The write side of a connection.
 #[derive(Debug)]
 struct Pipe {
@@ -75,6 +78,7 @@ impl Pipe {
         let State { rest, .. } = &mut *self.lock();
         while !rest.is_empty() {
             match self.socket.try_write(rest.as_slices().0) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => drop(rest.drain(..count)),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(error),
@@ -151,7 +155,9 @@ struct Protocol {
     context: WebSocketContext,
     config: WebSocketConfig,
     limits: Limits,
-    /// Envelopes that the engine did not want yet. While there are some, nothing is read.
+    /// Envelopes as they were read. While there are some, nothing is read.
+    texts: VecDeque<Bytes>,
+    /// The first of them, decoded.
     inbox: VecDeque<Batch>,
     /// What is to be done once they are processed.
     end: Option<End>,
@@ -180,15 +186,18 @@ impl Direct {
         let turn = Turn { pipe: Arc::clone(&pipe), messages_per_frame: options.messages_per_frame };
         link.write_directly(Box::new(turn));
         let context = WebSocketContext::from_partially_read(ahead, Role::Server, Some(config));
-        let mut protocol = Protocol { context, config, limits, inbox: VecDeque::new(), end: None };
+        let mut protocol =
+            Protocol { context, config, limits, texts: VecDeque::new(), inbox: VecDeque::new(), end: None };
         protocol.take_apart(&[], &pipe);
         Self { socket, pipe, protocol, link, options, active: Instant::now() }
     }
 
     pub(crate) async fn run(mut self) {
-        if let End::Close(code, reason) = self.converse().await {
-            // Boxed: connections that are open need no room for it.
-            Box::pin(self.close(code, reason)).await;
+        // Boxed: connections that are open need no room for it.
+        match self.converse().await {
+            End::Gone => {}
+            End::Bidden => Box::pin(self.answer_close()).await,
+            End::Close(code, reason) => Box::pin(self.close(code, reason)).await,
         }
     }
 
@@ -224,18 +233,18 @@ impl Direct {
 
     /// Processes what was read, as far as the engine wants it.
     async fn process(&mut self) -> Result<(), End> {
-        self.link.receive_all(&mut self.protocol.inbox).await;
-        if self.protocol.inbox.is_empty() {
-            if let Some(end) = self.protocol.end.take() {
-                return Err(end);
-            }
-            // Nothing more is read before the answers to pings are written: one who pings and does not read would have
-            // us keep all of them.
-            if !self.pipe.is_clear() {
-                return self.flush().await;
+        while self.protocol.fill_inbox() {
+            self.link.receive_all(&mut self.protocol.inbox).await;
+            if !self.protocol.inbox.is_empty() {
+                return Ok(());
             }
         }
-        Ok(())
+        if let Some(end) = self.protocol.end.take() {
+            return Err(end);
+        }
+        // Nothing more is read before the answers to pings are written: one who pings and does not read would have us keep
+        // all of them.
+        if self.pipe.is_clear() { Ok(()) } else { self.flush().await }
     }
 
     async fn next(&mut self, silence: Pin<&mut Sleep>) -> Next {
@@ -264,6 +273,16 @@ impl Direct {
         let due = self.active.max(wrote) + self.options.idle_timeout;
         silence.reset(due);
         if due <= Instant::now() { Err(End::Close(CloseCode::Away, "Idle")) } else { Ok(()) }
+    }
+
+    /// Answers the client's close, behind what is left to be written.
+    async fn answer_close(self) {
+        let Self { pipe, mut protocol, mut link, .. } = self;
+        link.close();
+        // tungstenite has the answer ready; what it says is that the connection is over.
+        let _ = protocol.context.flush(&mut Tap { input: &[], pipe: &pipe });
+        // A client that is gone needs none.
+        let _ = timeout(CLOSE_GRACE, pipe.flush()).await;
     }
 
     /// Says farewell, behind what is left to be written.
@@ -300,22 +319,34 @@ impl Protocol {
         let mut tap = Tap { input, pipe };
         while self.end.is_none() {
             match self.context.read(&mut tap) {
-                Ok(Message::Text(text)) => self.envelope(text.into()),
+                Ok(Message::Text(text)) => self.texts.push_back(text.into()),
                 Ok(Message::Binary(_)) => self.end = Some(End::Close(CloseCode::Unsupported, "Text Only")),
                 // tungstenite has answers of its own to these.
-                Ok(Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_)) => {}
+                Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
+                // And to this, which is the last frame, behind the replies to what came before.
+                Ok(Message::Close(_)) => self.end = Some(End::Bidden),
                 Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
                 Err(error) => self.end = Some(failed(&error)),
             }
         }
     }
 
-    fn envelope(&mut self, text: Bytes) {
-        match decode(text, &self.limits) {
-            // Faye's keep-alive (rule DI-F7).
-            Ok(batch) if batch.messages.is_empty() => {}
-            Ok(batch) => self.inbox.push_back(batch),
-            Err(error) => self.end = Some(not_an_envelope(&error)),
+    /// Decodes the next envelopes, as many as one turn takes: decoded they are much larger. Says whether there are any.
+    fn fill_inbox(&mut self) -> bool {
+        while self.inbox.len() < INBOX_MAX
+            && let Some(text) = self.texts.pop_front()
+        {
+            match decode(text, &self.limits) {
+                // Faye's keep-alive (rule DI-F7).
+                Ok(batch) if batch.messages.is_empty() => {}
+                Ok(batch) => self.inbox.push_back(batch),
+                Err(error) => {
+                    // Whatever came behind it.
+                    self.texts.clear();
+                    self.end = Some(not_an_envelope(&error));
+                }
+            }
         }
+        !self.inbox.is_empty()
     }
 }

@@ -31,6 +31,8 @@ const DISCARD_MAX: u64 = 16 * 1024 * 1024;
 pub(crate) enum End {
     /// The connection is gone, or as good as gone.
     Gone,
+    /// The client closes it, and its close is to be answered.
+    Bidden,
     /// It is to be closed with this.
     Close(CloseCode, &'static str),
 }

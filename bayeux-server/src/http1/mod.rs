@@ -27,6 +27,7 @@ use hyper::server::conn::http1::Builder;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::coop::consume_budget;
 use tokio::time::timeout;
 use tower_service::Service;
 
@@ -39,8 +40,10 @@ use response::WriteError;
 pub use full::Parking;
 pub use socket::upgraded_socket;
 
-/// How long the rest of a request may take before the request is left to hyper, which knows what to say to slow clients.
-const REST_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long each further part of a request may take, and in how many parts it may come, before it is left to hyper, which
+/// knows what to say to slow clients, and need not begin anew with each part.
+const PART_TIMEOUT: Duration = Duration::from_millis(200);
+const PARTS_MAX: u32 = 4;
 
 thread_local! {
     /// What is read in one go. Each thread has one such buffer, and connections none.
@@ -125,6 +128,8 @@ impl<S: Serve> Connection<S> {
             if !response::write(&self.stream, response, last).await? {
                 return Ok(());
             }
+            // A client that sends many requests at once is not to keep others waiting.
+            consume_budget().await;
         }
     }
 
@@ -132,24 +137,31 @@ impl<S: Serve> Connection<S> {
     async fn next(&mut self, http: &Http1) -> Next {
         let Self { stream, ahead, stopping, .. } = self;
         let next = timeout(http.header_read_timeout, async {
+            let mut parts = 0;
             loop {
                 match request::take(ahead) {
                     Read::Request(request) => return Next::Request(request),
                     Read::Other => return Next::Other,
                     Read::Part => {}
                 }
-                let is_begun = !ahead.is_empty();
                 let reading = poll_fn(|cx| poll_read(stream, ahead, cx));
-                // Boxed, so that a connection that waits for a request has no room for it.
-                let read = if is_begun { Box::pin(timeout(REST_TIMEOUT, reading)).await } else { Ok(reading.await) };
+                let read = match parts {
+                    0 => Ok(reading.await),
+                    // Boxed, so that a connection that waits for a request has no room for it.
+                    1..PARTS_MAX => Box::pin(timeout(PART_TIMEOUT, reading)).await,
+                    _ => return Next::Other,
+                };
                 match read {
                     Ok(Ok(0) | Err(_)) => return Next::End,
-                    Ok(Ok(_)) => {}
+                    Ok(Ok(_)) => parts += 1,
                     Err(_) => return Next::Other,
                 }
             }
         });
-        until_stopped(next, stopping).await.map_or(Next::End, |next| next.unwrap_or(Next::End))
+        let next = until_stopped(next, stopping).await;
+        // Whoever has begun a request gets an answer, if only that it came too late.
+        let otherwise = if self.ahead.is_empty() { Next::End } else { Next::Other };
+        next.map_or(None, Result::ok).unwrap_or(otherwise)
     }
 }
 
@@ -278,7 +290,7 @@ mod tests {
         let http = Http1 { hyper: Builder::new(), header_read_timeout: Duration::from_secs(1) };
         let connection = Connection { stream, ahead: Bytes::new(), service: Late, peer: PeerAddr(peer), stopping };
         let size = size_of_val(&connection.serve(&http));
-        assert!(size <= 768, "{size} bytes, beside what a held exchange takes");
+        assert!(size <= 800, "{size} bytes, beside what a held exchange takes");
     }
 
     /// Whoever serves it, a response looks the same.
@@ -340,7 +352,7 @@ mod tests {
         let (first, last) = PLAIN.split_at(40);
         let mut stage = Stage::new().await;
         stage.send(first).await;
-        tokio::time::sleep(REST_TIMEOUT * 2).await;
+        tokio::time::sleep(PART_TIMEOUT * 2).await;
         stage.send(last).await;
         assert!(stage.responses(1).await.ends_with("late2"));
     }

@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{Response, StatusCode};
+use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tokio::net::TcpStream;
 
@@ -46,7 +46,10 @@ where
 {
     let (parts, body) = response.into_parts();
     let framing = Framing::of(&parts, &body);
-    let last = last || parts.headers.get_all(CONNECTION).iter().any(|value| value == "close");
+    let closes = |value: &HeaderValue| {
+        value.as_bytes().split(|&b| b == b',').any(|token| token.trim_ascii().eq_ignore_ascii_case(b"close"))
+    };
+    let last = last || parts.headers.get_all(CONNECTION).iter().any(closes);
     let mut out = BUFFER.take();
     head(&mut out, &parts, &framing, last);
     let rest = begin(socket, Writing { out, framing, body: Box::pin(body) });
@@ -120,13 +123,13 @@ where
                 // What is there goes before what may take long.
                 Poll::Pending => return Poll::Ready(Ok(false)),
                 Poll::Ready(None) => {
-                    framing.end(out);
+                    framing.end(out)?;
                     return Poll::Ready(Ok(true));
                 }
                 Poll::Ready(Some(frame)) => {
                     // Trailers say nothing to clients of HTTP/1.
                     if let Ok(data) = frame.map_err(Into::into)?.into_data() {
-                        framing.piece(out, &data);
+                        framing.piece(out, &data)?;
                     }
                 }
             }
@@ -159,30 +162,38 @@ async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
 enum Framing {
     /// There is none.
     Empty,
-    /// By its length, which is stated already or to be stated.
-    Length(Option<u64>),
+    /// By its length: what is left of that.
+    Length(u64),
     /// In pieces, each with its length.
     Chunked,
 }
 
+/// The body of a response is not as long as the response says: what follows would be taken for something else.
+#[derive(Debug, thiserror::Error)]
+#[error("a response's body differs from its length by {0} bytes")]
+struct LengthError(u64);
+
 impl Framing {
     fn of(parts: &Parts, body: &impl Body) -> Self {
         let status = parts.status;
+        let stated = || parts.headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         if status.is_informational() || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
             Self::Empty
         } else if parts.headers.contains_key(TRANSFER_ENCODING) {
             Self::Chunked
-        } else if parts.headers.contains_key(CONTENT_LENGTH) {
-            Self::Length(None)
         } else {
-            body.size_hint().exact().map_or(Self::Chunked, |length| Self::Length(Some(length)))
+            body.size_hint().exact().or_else(stated).map_or(Self::Chunked, Self::Length)
         }
     }
 
-    fn piece(&self, out: &mut Vec<u8>, data: &[u8]) {
+    fn piece(&mut self, out: &mut Vec<u8>, data: &[u8]) -> Result<(), LengthError> {
         match self {
             Self::Empty => {}
-            Self::Length(_) => out.extend_from_slice(data),
+            Self::Length(left) => {
+                let length = data.len() as u64;
+                *left = left.checked_sub(length).ok_or_else(|| LengthError(length - *left))?;
+                out.extend_from_slice(data);
+            }
             // A piece of no length would be the last one.
             Self::Chunked if data.is_empty() => {}
             Self::Chunked => {
@@ -191,12 +202,16 @@ impl Framing {
                 out.extend_from_slice(b"\r\n");
             }
         }
+        Ok(())
     }
 
-    fn end(&self, out: &mut Vec<u8>) {
-        if *self == Self::Chunked {
-            out.extend_from_slice(b"0\r\n\r\n");
+    fn end(&self, out: &mut Vec<u8>) -> Result<(), LengthError> {
+        match self {
+            Self::Empty | Self::Length(0) => {}
+            Self::Length(left) => return Err(LengthError(*left)),
+            Self::Chunked => out.extend_from_slice(b"0\r\n\r\n"),
         }
+        Ok(())
     }
 }
 
@@ -208,15 +223,17 @@ fn head(out: &mut Vec<u8>, parts: &Parts, framing: &Framing, last: bool) {
     } else {
         put(out, format_args!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()));
     }
-    for (name, value) in headers {
+    // These say how the connection goes on, which is decided here.
+    let ours = [CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING];
+    for (name, value) in headers.iter().filter(|(name, _)| !ours.contains(name)) {
         field(out, name.as_str(), value.as_bytes());
     }
     match framing {
-        Framing::Length(Some(length)) => put(out, format_args!("content-length: {length}\r\n")),
-        Framing::Chunked if !headers.contains_key(TRANSFER_ENCODING) => field(out, "transfer-encoding", b"chunked"),
-        Framing::Empty | Framing::Length(None) | Framing::Chunked => {}
+        Framing::Length(length) => put(out, format_args!("content-length: {length}\r\n")),
+        Framing::Chunked => field(out, "transfer-encoding", b"chunked"),
+        Framing::Empty => {}
     }
-    if last && !headers.contains_key(CONNECTION) {
+    if last {
         field(out, "connection", b"close");
     }
     if !headers.contains_key(DATE) {
@@ -341,8 +358,8 @@ mod tests {
         let (text, more) = written(response(200, &[], Full::from("")), true).await;
         assert_eq!(text, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         assert!(!more);
-        let (text, more) = written(response(200, &[("connection", "close")], Full::from("")), false).await;
-        assert_eq!(text, "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+        let (text, more) = written(response(200, &[("connection", "x, Close")], Full::from("")), false).await;
+        assert_eq!(text, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
         assert!(!more);
     }
 
@@ -368,8 +385,14 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (socket, _) = listener.accept().await.unwrap();
-        let left = VecDeque::from([Ok(Bytes::from("a")), Err(io::Error::other("broken"))]);
-        let error = write(&socket, Response::new(Pieces { left, waited: false }), false).await.unwrap_err();
-        assert_eq!(error.to_string(), "broken");
+        for (headers, pieces, expected) in [
+            (&[][..], [Ok(Bytes::from("a")), Err(io::Error::other("broken"))], "broken"),
+            (&[("content-length", "3")], ["a", "b"].map(|piece| Ok(Bytes::from(piece))), "by 1 bytes"),
+            (&[("content-length", "1")], ["a", "b"].map(|piece| Ok(Bytes::from(piece))), "by 1 bytes"),
+        ] {
+            let body = Pieces { left: VecDeque::from(pieces), waited: false };
+            let error = write(&socket, response(200, headers, body), false).await.unwrap_err();
+            assert!(error.to_string().ends_with(expected), "{error}");
+        }
     }
 }
