@@ -533,13 +533,15 @@ impl Engine {
         let Some(facts) = self.conns.get(conn).map(|conn| &conn.facts) else { return };
         let transport = facts.transport;
         let options = *self.config.transport(transport);
-        if !transport.is_http() {
-            self.take_over(key, conn);
-        }
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.last_message = now;
+        // Before it is taken over: what waits leaves as this transport has it, not the one before.
         session.transport = transport;
+        if !transport.is_http() {
+            self.take_over(key, conn);
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if connect {
             session.expire_at = None;
             self.rearm(key);
