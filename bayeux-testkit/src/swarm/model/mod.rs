@@ -151,14 +151,12 @@ impl Model {
         }
         // And so may the expiry of a decision.
         for (_, happening) in happenings {
-            match happening {
-                Happening::Retired(question) => self.retired = Some(question.clone()),
-                Happening::Notice(Notice::DecisionExpired { .. }) => {
-                    if let Some(question) = self.retired.take() {
-                        self.decided(&question, false);
-                    }
-                }
-                _ => {}
+            if let Happening::Retired(question) = happening {
+                self.retired = Some(question.clone());
+            } else if let Happening::Notice(Notice::DecisionExpired { .. }) = happening
+                && let Some(question) = self.retired.take()
+            {
+                self.decided(&question, false);
             }
         }
         for (at, happening) in happenings {
