@@ -470,7 +470,8 @@ impl Model {
         let connect = answered.iter().any(|reply| reply.kind == Kind::Connect);
         let connected = answered.iter().any(|reply| reply.kind == Kind::Connect && reply.successful);
         let handshake = answered.iter().any(|reply| reply.kind == Kind::Handshake);
-        let of_line = Some(*self.config.transport(line.transport)).filter(|_| http);
+        // A response has the rules of its own transport; what is pushed, those of the session's.
+        let of_line = Some(*self.config.transport(line.transport)).filter(|_| http || !answered.is_empty());
         let Some(options) = of_line.or_else(|| self.options_of(session)) else { return Ok(()) };
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
@@ -481,7 +482,10 @@ impl Model {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
         // What another session left on a WebSocket goes before, or comes with the reply to its held connect.
-        let is_reply_of = |message: &Outgoing, channel: &str| matches!(message, Outgoing::Reply(reply) if reply.channel.as_deref() == Some(channel));
+        let is_reply_of = |message: &Outgoing, channel: &str| match message {
+            Outgoing::Reply(reply) => reply.channel.as_deref() == Some(channel),
+            Outgoing::Event(_) => false,
+        };
         let reply = messages.iter().rposition(|message| is_reply_of(message, meta::HANDSHAKE));
         let behind = messages.iter().rposition(|message| is_reply_of(message, meta::CONNECT)).map_or(0, |at| at + 1);
         let own = if behind > reply.unwrap_or(0) { behind } else { 0 };
