@@ -125,6 +125,12 @@ impl Conn {
     pub(crate) fn is_local(&self) -> bool {
         self.facts.transport == Transport::Local
     }
+
+    /// The expiries that begin when all that it has to write, or is writing, was written (rule L-20).
+    pub(crate) fn expiries(&self) -> impl Iterator<Item = Expiry> {
+        let unsent = self.out.iter().map(|out| out.expiry).chain(self.replies.iter().map(|reply| reply.expiry));
+        self.expiring.iter().copied().chain(unsent.flatten())
+    }
 }
 
 /// All connections of a shard.

@@ -566,8 +566,7 @@ impl Engine {
         if let Some(timer) = conn.timer {
             self.timers.cancel(timer);
         }
-        let unsent = conn.out.iter().map(|out| out.expiry).chain(conn.replies.iter().map(|reply| reply.expiry));
-        let expiring: Vec<_> = conn.expiring.iter().copied().chain(unsent.flatten()).collect();
+        let expiring: Vec<_> = conn.expiries().collect();
         if let Some(held) = conn.exchange.hold {
             self.release(held);
         }

@@ -58,7 +58,7 @@ pub(crate) struct Lane {
     /// Their size on the wire.
     inbox_bytes: usize,
     /// The session that one of them keeps from expiring, since it has a connect.
-    keeps: Option<SessionKey>,
+    pub(crate) keeps: Option<SessionKey>,
     /// The message that waits, while the lane is parked.
     work: Option<Work>,
     /// The decision that it waits for, if that is what it waits for.
@@ -186,6 +186,11 @@ impl Lane {
         Some(batch)
     }
 
+    /// Whether a connect of that client is among what waits.
+    fn has_connect_of(&self, client: &ClientId) -> bool {
+        self.inbox.iter().any(|batch| has_connect_of(batch, client))
+    }
+
     /// Whether another envelope may wait.
     fn has_room(&self, config: &Config) -> bool {
         self.inbox.len() < config.max_waiting_envelopes && self.inbox_bytes < config.max_waiting_bytes
@@ -214,12 +219,14 @@ impl Engine {
             self.close(key, CloseReason::Flooded);
             return;
         }
-        let connects = batch.messages.iter().any(|message| is_meta(message, meta::CONNECT));
+        let Some(key) = lane.session else { return lane.enqueue(batch) };
+        let Some(session) = self.sessions.get_mut(key) else { return lane.enqueue(batch) };
+        let connects = has_connect_of(&batch, &session.id);
         lane.enqueue(batch);
-        if let Some(key) = lane.session.filter(|_| connects)
-            && let Some(session) = self.sessions.get_mut(key)
-        {
-            lane.keeps = Some(key);
+        if connects {
+            if lane.keeps.replace(key).is_none() {
+                session.keepers += 1;
+            }
             // The client has done its part: it is the server that keeps its connect waiting (rule L-21).
             session.expire_at = None;
             self.rearm(key);
@@ -287,17 +294,20 @@ impl Engine {
         if std::mem::take(&mut lane.open) {
             self.finish_envelope(lane);
         }
-        while let Some(batch) = lane.dequeue() {
+        loop {
+            let kept = lane.keeps.and_then(|key| self.sessions.get(key));
+            if !kept.is_some_and(|session| lane.has_connect_of(&session.id)) {
+                self.end_keeping(lane);
+            }
+            let Some(batch) = lane.dequeue() else { return false };
             let opened = self.open_envelope(lane, batch);
             if lane.keeps != lane.session {
-                self.end_keeping(lane.keeps.take());
+                self.end_keeping(lane);
             }
             if opened {
                 return true;
             }
         }
-        self.end_keeping(lane.keeps.take());
-        false
     }
 
     fn park(&mut self, lane: Lane) {
@@ -755,6 +765,11 @@ impl Engine {
         };
         lane.replies.push(Pending { reply: work.reply, kind: work.kind, position: 0, session: lane.session, expiry });
     }
+}
+
+fn has_connect_of(batch: &Batch, client: &ClientId) -> bool {
+    let names = |message: &Message| message.client_id.as_deref() == Some(client.as_str());
+    batch.messages.iter().any(|message| is_meta(message, meta::CONNECT) && names(message))
 }
 
 /// Whether a message is for that meta channel, however its channel is spelled.

@@ -5,6 +5,7 @@ use bayeux_proto::{Event, RawJson, Reconnect, meta};
 use crate::connection::{Conn, ConnKey, Pending, ReplyKind};
 use crate::engine::{Due, Engine};
 use crate::event::{Cause, CloseReason, Notice, Points, RemovalReason};
+use crate::lane::Lane;
 use crate::session::SessionKey;
 
 impl Engine {
@@ -12,7 +13,7 @@ impl Engine {
     /// makes this void (rule K-22).
     pub(crate) fn start_expiry(&mut self, key: SessionKey, cycle: Option<u64>) {
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let answering = session.held.is_some() || !session.parked_connects.is_empty();
+        let answering = session.held.is_some() || !session.parked_connects.is_empty() || session.keepers > 0;
         if answering || cycle.is_some_and(|cycle| cycle != session.cycle) {
             return;
         }
@@ -23,11 +24,18 @@ impl Engine {
     }
 
     /// A connect that waited in a lane, and kept its session from expiring, was processed. Where it was refused before it
-    /// counted as a connect, nothing else starts the expiry.
-    pub(crate) fn end_keeping(&mut self, session: Option<SessionKey>) {
-        let Some(key) = session else { return };
-        if self.sessions.get(key).is_some_and(|session| session.expire_at.is_none()) {
-            // Void where the connect is held; begun anew when its reply was written.
+    /// counted as a connect, nothing else starts the expiry; otherwise its reply does, once that was written.
+    pub(crate) fn end_keeping(&mut self, lane: &mut Lane) {
+        let Some(key) = lane.keeps.take() else { return };
+        let Some(session) = self.sessions.get_mut(key) else { return };
+        session.keepers -= 1;
+        let cycle = session.cycle;
+        let answered = lane.conn.and_then(|conn| self.conns.get(conn)).is_some_and(|conn| {
+            let mut expiries = conn.expiries();
+            expiries.any(|expiry| expiry.session == key && expiry.cycle.is_none_or(|ended| ended == cycle))
+        });
+        if session.expire_at.is_none() && !answered {
+            // Void where the connect is held.
             self.start_expiry(key, None);
         }
     }

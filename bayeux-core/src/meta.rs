@@ -533,13 +533,16 @@ impl Engine {
         let Some(facts) = self.conns.get(conn).map(|conn| &conn.facts) else { return };
         let transport = facts.transport;
         let options = *self.config.transport(transport);
-        if !transport.is_http() {
-            self.take_over(key, conn);
-        }
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.last_message = now;
+        // Before it is taken over: what waits leaves as this transport has it, not the one before.
+        let moved = session.transport != transport;
         session.transport = transport;
+        if !transport.is_http() {
+            self.take_over(key, conn);
+        }
+        let Some(session) = self.sessions.get_mut(key) else { return };
         if connect {
             session.expire_at = None;
             self.rearm(key);
@@ -549,6 +552,9 @@ impl Engine {
         if let Some(at) = session.expire_at {
             // Only ever later, so the timer that is set may fire early and is set anew then.
             session.expire_at = Some(at.max(now + session.effective_max_interval(&options)));
+        } else if moved {
+            // Another transport may give its connect less time (rule L-24).
+            self.rearm(key);
         }
     }
 }

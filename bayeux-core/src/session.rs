@@ -47,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) resumed: Option<ConnKey>,
     /// The lanes in which a connect of it waits for a listener.
     pub(crate) parked_connects: Vec<LaneId>,
+    /// The number of lanes that keep it from expiring, since a connect waits in them for the message before it.
+    pub(crate) keepers: u32,
     /// When the lazy timer fires (rule Q-33).
     pub(crate) lazy_at: Option<Time>,
     /// When it expires; `None` while a connect is processed or held (rules L-20 to L-22).
@@ -174,6 +176,7 @@ impl Session {
             held: None,
             resumed: None,
             parked_connects: Vec::new(),
+            keepers: 0,
             lazy_at: None,
             expire_at: None,
             last_message: Time::ZERO,

@@ -92,6 +92,7 @@ scripts! {
     limits,
     listeners,
     max_processing,
+    max_processing_moved,
     message_ids,
     own_messages,
     own_messages_off,

@@ -465,6 +465,30 @@ fn connect_behind_a_parked_lane_of_a_closed_connection_does_not_keep_its_session
     }
 }
 
+/// L-21: and where connects wait on two connections, the end of the one does not end what the other is owed.
+#[test]
+fn connects_behind_two_parked_lanes_keep_their_session_both() {
+    for shards in SHARDS {
+        let mut options = Options::shards(shards);
+        options.config.decision_timeout = Duration::from_secs(60);
+        let mut world = World::new(options);
+        let mut alice = Client::websocket(&mut world).connected(&mut world);
+        world.hooks().wait(Points::SUBSCRIBE);
+        alice.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/a"}));
+        alice.send(&mut world, json!({"channel": "/meta/connect", "advice": 7}));
+        let mut moved = alice.moved(Via::Socket(world.open_socket()));
+        moved.send(&mut world, json!({"channel": "/meta/subscribe", "subscription": "/b"}));
+        moved.connect(&mut world);
+        world.cut(alice.socket());
+        world.answer(0, Verdict::allow());
+        world.advance(Duration::from_secs(15));
+        assert_eq!(world.session_count(), 1, "{shards} shards: its other connect is here");
+        world.answer(0, Verdict::allow());
+        world.advance(Duration::from_secs(60));
+        assert_eq!(world.session_count(), 0, "{shards} shards: nothing is here any more");
+    }
+}
+
 /// Two lanes of one session wait, and both give up in the same moment; what the first goes on to do ends the session, and
 /// must not decide for the second again: its next message is asked about, and waits.
 #[test]

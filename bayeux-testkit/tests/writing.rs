@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use bayeux_core::{Budget, Command, Time};
+use bayeux_core::{Budget, Command, Points, Time, Verdict};
 use bayeux_testkit::{Client, Options, Peer, World, Writes, channel, event};
 use serde_json::{Value, json};
 
@@ -71,6 +71,28 @@ fn failed_write_of_a_connect_reply_starts_expiry() {
         assert_eq!(world.session_count(), 1);
         world.advance(Duration::from_secs(1));
         assert_eq!(world.session_count(), 0);
+    }
+}
+
+/// L-20: nor does it begin before the reply was written where the connect had to wait for the message before it.
+#[test]
+fn expiry_begins_when_the_reply_of_a_connect_that_waited_was_written() {
+    for shards in SHARDS {
+        let (mut world, mut alice) = slow_world(shards, Budget::UNLIMITED);
+        let socket = alice.socket();
+        world.hooks().wait(Points::PUBLISH);
+        alice.send(&mut world, json!({"channel": "/other", "data": 1}));
+        alice.send(&mut world, json!({"channel": "/meta/connect", "advice": {"timeout": 0}}));
+        world.answer(0, Verdict::allow());
+        world.advance(Duration::from_secs(60));
+        assert_eq!(world.session_count(), 1, "{shards} shards: the client does not read");
+        while world.is_writing(socket) {
+            world.written(socket);
+        }
+        world.advance(Duration::from_secs(9));
+        assert_eq!(world.session_count(), 1);
+        world.advance(Duration::from_secs(1));
+        assert_eq!(world.session_count(), 0, "{shards} shards: it read, and was silent");
     }
 }
 

@@ -81,7 +81,7 @@ fn many(from: u64, seeds: u64, time: Option<Duration>, keep_going: bool) -> Exit
     let begin = Instant::now();
     let mut all = Stats::default();
     let mut count = 0;
-    let mut broken: BTreeMap<String, (u64, u64, Failure)> = BTreeMap::new();
+    let mut broken: BTreeMap<String, (Vec<u64>, Failure)> = BTreeMap::new();
     for seed in from..from.saturating_add(seeds) {
         if time.is_some_and(|time| begin.elapsed() >= time) {
             break;
@@ -90,7 +90,7 @@ fn many(from: u64, seeds: u64, time: Option<Duration>, keep_going: bool) -> Exit
         match run(&plan) {
             Ok(stats) => all = all.plus(stats),
             Err(failure) if keep_going => {
-                broken.entry(failure.rule().to_owned()).or_insert((0, seed, failure)).0 += 1;
+                broken.entry(failure.rule().to_owned()).or_insert((Vec::new(), failure)).0.push(seed);
             }
             Err(failure) => {
                 print!("{}", report(&plan, &failure));
@@ -101,8 +101,11 @@ fn many(from: u64, seeds: u64, time: Option<Duration>, keep_going: bool) -> Exit
     }
     println!("seeds           {count}, from {from}, in {:.1} s", begin.elapsed().as_secs_f64());
     println!("{all}");
-    for (times, seed, failure) in broken.values() {
-        println!("{times} times, first with seed {seed}: {failure}");
+    for (seeds, failure) in broken.values() {
+        println!("{} times, first with seed {}: {failure}", seeds.len(), seeds[0]);
+        if seeds.len() > 1 {
+            println!("and with          {:?}", &seeds[1..]);
+        }
     }
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

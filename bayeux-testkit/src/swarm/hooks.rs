@@ -19,6 +19,8 @@ pub(super) enum Deed {
     Decided(Question, bool),
     /// It kept an event from a session.
     Dropped(String, u64),
+    /// It let a session have an event that it may be offered again.
+    Passed(String, u64),
     /// It delivered an event to a session.
     Delivered(String, u64),
 }
@@ -71,14 +73,15 @@ pub(super) fn register(hooks: &ScriptedHooks, setup: &Setup, seed: u64) -> Diary
         let book = diary.clone();
         hooks.on_outgoing(move |to, _, event| {
             let data = event.thaw().data;
-            match data.and_then(|data| number_in(data.as_str())) {
-                Some(number) if random.percent(dropped) => {
-                    book.note(Deed::Dropped(to.as_str().to_owned(), number));
-                    Edit::Drop
-                }
-                Some(_) if random.percent(5) => Edit::Replace(event.clone()),
-                Some(_) | None => Edit::Keep,
+            let Some(number) = data.and_then(|data| number_in(data.as_str())) else { return Edit::Keep };
+            if random.percent(dropped) {
+                book.note(Deed::Dropped(to.as_str().to_owned(), number));
+                return Edit::Drop;
             }
+            if &**event.channel() == KEPT {
+                book.note(Deed::Passed(to.as_str().to_owned(), number));
+            }
+            if random.percent(5) { Edit::Replace(event.clone()) } else { Edit::Keep }
         });
     }
     let mut delivered = DELIVERED_FROM;

@@ -219,6 +219,10 @@ impl<'a> Runner<'a> {
         let Some(id) = self.clients[from].id.clone() else { return };
         // Whoever names it takes it over, on a WebSocket; nobody can answer for it then.
         self.model.distrust(&id);
+        if self.clients[at].ack.is_some() {
+            // It may be given events of that session, and cannot tell them from its own.
+            self.distrust(at);
+        }
         self.clients[at].steal(&mut self.ground, &id, choice);
         self.stats.rude += 1;
     }
@@ -382,7 +386,8 @@ impl<'a> Runner<'a> {
             match deed {
                 Deed::Decided(question, allowed) => self.model.decided(&question, allowed),
                 Deed::Dropped(to, number) => self.model.dropped(&to, number),
-                Deed::Delivered(to, number) => self.model.publish(number, "/private", Origin::To(to), None),
+                Deed::Passed(to, number) => self.model.passed(&to, number),
+                Deed::Delivered(to, number) => self.model.delivered_by_hook(to, number),
             }
         }
         let happenings = self.ground.net.take_observed();

@@ -7,7 +7,7 @@ use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 
 use super::facts::{self, Kind};
 use super::lines::{Claim, Expiring, Request};
-use super::sessions::{Held, Known};
+use super::sessions::{Held, Known, Session};
 use super::{Model, Verdict, is_disconnect};
 use crate::wire::ExchangeKey;
 use crate::world::{Peer, World};
@@ -33,11 +33,16 @@ impl Model {
         let options = *self.config.transport(transport);
         let longest = self.config.max_client_interval;
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
-        session.transport = Known::Sure(transport);
+        session.note_transport(transport, request.moment);
+        session.newest_connect = session.newest_connect.max(request.serial);
         session.last_message = request.at.max(session.last_message);
         session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
-        session.target = if transport == Transport::WebSocket { Known::Sure(Some(peer)) } else { Known::Sure(None) };
-        session.target_since = request.moment;
+        if transport == Transport::WebSocket {
+            session.aim(peer, request.moment, request.at);
+        } else {
+            session.target = Known::Sure(None);
+            session.note_target(peer, request.moment);
+        }
         let advice = request.advice.ok().flatten();
         let wishes = advice.unwrap_or_default();
         let timeout = wishes.timeout_ms.map(Duration::from_millis);
@@ -87,6 +92,7 @@ impl Model {
         };
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        let overtaken = !sharp && (session.newest_connect > serial || session.may_be_overtaken(peer, request.moment));
         if session.ended.is_some_and(|(at, ..)| at < request.moment) {
             return Err(format!("K-3: {} is held, and its session {id} has ended", request.label()));
         }
@@ -101,6 +107,10 @@ impl Model {
             self.check_tabs(&id, peer, http2)?;
         }
         request.held = true;
+        if overtaken && !ended {
+            self.overtaken(peer, &id, request);
+            return Ok(());
+        }
         let (at, moment) = (request.at, request.moment);
         let advice = if ended { Known::Unsure } else { self.process_connect(peer, &id, &request, sharp) };
         if let Some(line) = self.lines.get_mut(&peer) {
@@ -120,6 +130,7 @@ impl Model {
         }
         session.expires = (None, None);
         session.newest_hold = serial;
+        session.left = None;
         let deadline = if session.timeout_since > moment {
             // It may have been held before its timeout was changed.
             (Time::ZERO, now + timeout.max(options.timeout))
@@ -133,33 +144,50 @@ impl Model {
         Ok(())
     }
 
+    /// While a connect was under way, a later message took its session elsewhere, or another connect was processed: before
+    /// it was held, or from where it was.
+    fn overtaken(&mut self, peer: Peer, id: &str, request: Request) {
+        let serial = request.serial;
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.requests.push_back(request);
+        }
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        session.held.get_or_insert(Held {
+            line: peer,
+            request: serial,
+            deadline: (Time::ZERO, Time::MAX),
+            advice: Known::Unsure,
+        });
+        session.doubt_hold();
+        session.blur();
+    }
+
     /// A held connect gave way to something newer: over HTTP it is failed, over WebSocket never answered (rules K-20,
     /// K-21, L-43).
     fn leave(&mut self, earlier: &Held, id: &str) -> Verdict {
         let Some(line) = self.lines.get_mut(&earlier.line) else { return Ok(()) };
+        // A response that is being drained holds nothing.
+        let begun = line.transport.is_http() && line.fixed.is_some();
         if line.open
             && line.transport.is_http()
-            && line.fixed.is_none()
+            && !begun
             && line.requests.iter().any(|request| request.serial == earlier.request)
         {
             return Err(format!("K-20: {:?} still holds a connect of {id}, which another one replaced", earlier.line));
         }
         // While something is being written there, its reply may wait behind that.
-        line.requests.retain(|request| request.serial != earlier.request || line.writing);
+        line.requests.retain(|request| request.serial != earlier.request || line.writing || begun);
         Ok(())
     }
 
     /// Held connects of sessions that have gone to another WebSocket (rule L-43).
     fn drop_left(&mut self, world: &World) -> Verdict {
-        let moved = |session: &super::Session| {
-            let held = session.held.as_ref()?;
-            match session.target {
-                Known::Sure(Some(target)) if target != held.line => Some(()),
-                Known::Sure(_) | Known::Unsure => None,
-            }
+        let moved = |session: &Session| {
+            let away = |held: &Held| matches!(session.target, Known::Sure(Some(target)) if target != held.line);
+            session.held.as_ref().is_some_and(|held| session.left.is_some() || away(held))
         };
         let ids: Vec<String> =
-            self.sessions.iter().filter(|(_, session)| moved(session).is_some()).map(|(id, _)| id.clone()).collect();
+            self.sessions.iter().filter(|(_, session)| moved(session)).map(|(id, _)| id.clone()).collect();
         for id in ids {
             if !self.is_calm(world, &id) {
                 continue;
@@ -167,13 +195,19 @@ impl Model {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             let Some(held) = session.held.take() else { continue };
             let now = self.now;
+            // Its time may have been over before, and its reply waits behind what is being written.
+            let answered = held.deadline.0 <= now && self.lines.get(&held.line).is_some_and(|line| line.writing);
             if session.ended.is_none() {
                 match session.transport {
-                    Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
+                    Known::Sure(transport) => {
+                        let longest = Session::longest_life(&self.config);
+                        session.begin_left_expiry(now, self.config.transport(transport), longest);
+                    }
                     Known::Unsure => session.expires = (Some(Time::ZERO), None),
                 }
-                // The takeover may have been earlier than its message was answered.
-                session.expires.0 = Some(Time::ZERO);
+                if answered {
+                    session.expires.1 = None;
+                }
                 self.leave(&held, &id)?;
             }
         }
@@ -198,7 +232,7 @@ impl Model {
         // One whose response has begun is not held any more.
         let begun = |peer: &Peer| self.lines.get(peer).is_some_and(|line| line.fixed.is_some());
         let holds = |peer: Peer| matches!(peer, Peer::Exchange(_)) && !begun(&peer);
-        let same = |session: &&super::Session| {
+        let same = |session: &&Session| {
             session.browser.is_some()
                 && session.browser.as_ref() == browser
                 && session.ended.is_none()
@@ -211,7 +245,7 @@ impl Model {
     /// How many other sessions of the browser of a session may have a connect held.
     fn possible_tabs(&self, id: &str) -> usize {
         let browser = self.sessions.get(id).and_then(|session| session.browser.as_ref());
-        let same = |(other, session): &(&String, &super::Session)| {
+        let same = |(other, session): &(&String, &Session)| {
             let mut lines = self.lines.iter().filter(|(_, line)| line.transport.is_http());
             *other != id
                 && session.browser.is_some()
@@ -256,7 +290,7 @@ impl Model {
     ) -> Verdict {
         let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return self.check_unknown(request, reply) };
         let id = id.clone();
-        let leaving = self.is_leaving(&id);
+        let (leaving, moment) = (self.is_leaving(&id), self.moment);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         let (ended, dismissed, farewell) = (session.ended, session.dismissed, session.farewell);
         let held = session.held.take_if(|held| held.request == request.serial);
@@ -302,8 +336,16 @@ impl Model {
         let transport = line.map(|line| line.transport);
         let http2 = line.is_some_and(|line| line.http2);
         let Some(transport) = transport else { return Ok(()) };
-        let options = *self.config.transport(transport);
         let tabs = reply.advice.multiple_clients;
+        let exchange = self.lines.get(&peer).filter(|_| matches!(peer, Peer::Exchange(_)));
+        let fixed = exchange.and_then(|line| line.fixed).filter(|fixed| *fixed < self.moment);
+        if held.is_none() && request.held && fixed.is_some() {
+            // Its response was begun when it was the newest, and others came before the end.
+            if let Some(line) = self.lines.get_mut(&peer) {
+                line.expiring.push(Expiring { session: id, hold: Some(request.serial) });
+            }
+            return Ok(());
+        }
         let (expected, hold) = match held {
             Some(held) => {
                 let leaves = |request: &Request| request.kind == Kind::Handshake;
@@ -311,17 +353,38 @@ impl Model {
                 if bound.is_some_and(|line| !line.requests.iter().any(leaves)) {
                     self.check_resumed(&id, &held, messages, events)?;
                 }
+                // Another message may have been received elsewhere, and have no reply yet: it changes the transport (rule
+                // L-44), or takes the advice.
+                let moving = self.transports_under_way(&id).any(|other| other != transport)
+                    || self.connects_elsewhere(&id, peer);
                 let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
                 let now = match session.transport {
-                    Known::Sure(now) if now == transport => session.take_advice(now, &options),
-                    Known::Sure(_) | Known::Unsure => Known::Unsure,
+                    // Its reply was made before the advice changed, and was not drained until now.
+                    _ if moving || fixed.is_some_and(|fixed| fixed < session.advice_since) => Known::Unsure,
+                    Known::Sure(now) => session.take_advice(now, self.config.transport(now)),
+                    Known::Unsure => Known::Unsure,
                 };
-                (overlaid(held.advice, now), Some(request.serial))
+                if now == Known::Unsure {
+                    session.advised = Known::Unsure;
+                }
+                // Where it was in doubt, it is clear now that it was the newest.
+                let surely = held.deadline.1 < Time::MAX;
+                (overlaid(held.advice, now), surely.then_some(request.serial))
             }
             None => {
                 if !sharp && let Some(session) = self.sessions.get_mut(&id) {
                     // Perhaps it was held for a while, and an earlier one gave way.
                     session.doubt_hold();
+                    if session.may_be_overtaken(peer, request.moment) {
+                        // Something else was processed meanwhile, before it or behind it.
+                        let held = session.held.is_some();
+                        session.blur();
+                        session.note_target(peer, moment);
+                        if let Some(line) = self.lines.get_mut(&peer).filter(|_| !held) {
+                            line.expiring.push(Expiring { session: id, hold: None });
+                        }
+                        return Ok(());
+                    }
                 }
                 let expected = self.process_connect(peer, &id, request, sharp);
                 if sharp {
@@ -346,6 +409,12 @@ impl Model {
             line.expiring.push(Expiring { session: id, hold });
         }
         Ok(())
+    }
+
+    /// Whether a connect of a session is under way on another connection.
+    fn connects_elsewhere(&self, id: &str, but: Peer) -> bool {
+        let mut others = self.lines.iter().filter(|(peer, _)| **peer != but).flat_map(|(_, line)| &line.requests);
+        others.any(|request| request.kind == Kind::Connect && !request.held && request.may_be_of(id))
     }
 
     /// Batch numbers count up by one with each reply of a connect (rules XA-1, XA-4).
@@ -374,6 +443,9 @@ impl Model {
         if self.now >= held.deadline.0 {
             return Ok(());
         }
+        if self.comes_with_its_cause(id, messages) {
+            return Err(format!("Q-12: what a request of {id} caused left with its held connect"));
+        }
         // Something of it on another connection may take what this one was woken for.
         let mut others = self.lines.iter().filter(|(peer, _)| **peer != held.line);
         if others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id))) {
@@ -384,13 +456,11 @@ impl Model {
             return Ok(());
         }
         let ahead = self.lines.get(&held.line).is_some_and(|line| line.ahead);
-        if self.comes_with_its_cause(id, messages) {
-            return Err(format!("Q-12: what a request of {id} caused left with its held connect"));
-        }
         if events == 0 && !ahead {
             return Err(format!("K-13: a connect of {id} was answered before its time, with nothing"));
         }
-        self.check_lazy(id, messages)
+        // What was drained ahead may be what was due.
+        if ahead { Ok(()) } else { self.check_lazy(id, messages) }
     }
 
     /// Whether all events of a response were published by the session itself, over HTTP, and that request has no response
@@ -420,8 +490,9 @@ impl Model {
             return Ok(());
         }
         let Some(session) = self.sessions.get(id) else { return Ok(()) };
-        if session.overflowed.is_some() {
-            // The first of them, which set the timer, may have been dropped.
+        // The first of them, which set the timer, may have been dropped. With acknowledgements others may have had no room.
+        // What a hook delivered in the midst of a message may have left before that message's own event.
+        if session.overflowed.is_some() || session.ack || session.served_by_hooks {
             return Ok(());
         }
         let mut patient = 0;
@@ -430,11 +501,11 @@ impl Model {
             let data = event.thaw().data;
             let Some(number) = data.and_then(|data| facts::number_in(data.as_str())) else { return Ok(()) };
             match self.earliest_leave(session, number) {
-                Some(at) if self.now < at && !session.ack && session.lazy_since == 0 => patient += 1,
+                Some(at) if self.now < at && session.lazy_since == 0 => patient += 1,
                 Some(_) | None => return Ok(()),
             }
         }
-        if patient > 0 && self.config.shards == 1 {
+        if patient > 0 {
             return Err(format!("Q-32: {patient} lazy events of {id} left by themselves before their time"));
         }
         Ok(())
@@ -467,7 +538,7 @@ impl Model {
         if events == 0 && !taken || !http && !only {
             return Err(format!("K-11: a connect of {id} was answered at once, and not held"));
         }
-        self.check_lazy(id, messages)
+        if ahead { Ok(()) } else { self.check_lazy(id, messages) }
     }
 
     /// A browser has too many connects (rule TH-31).

@@ -3,6 +3,7 @@
 use bayeux_core::{Point, Question};
 use bayeux_proto::{Reply, meta};
 
+use super::deliveries::Origin;
 use super::facts;
 use super::lines::Request;
 use super::{Model, Verdict};
@@ -23,7 +24,25 @@ impl Model {
 
     /// A hook kept an event from a session.
     pub(in crate::swarm) fn dropped(&mut self, id: &str, number: u64) {
-        self.dropped.insert((id.to_owned(), number));
+        let key = (id.to_owned(), number);
+        if !self.passed.contains(&key) {
+            self.dropped.insert(key);
+        }
+    }
+
+    /// A hook let a session have an event: what it says when that is offered again changes nothing.
+    pub(in crate::swarm) fn passed(&mut self, id: &str, number: u64) {
+        let key = (id.to_owned(), number);
+        self.dropped.remove(&key);
+        self.passed.insert(key);
+    }
+
+    /// A hook delivers an event to a session.
+    pub(in crate::swarm) fn delivered_by_hook(&mut self, id: String, number: u64) {
+        if let Some(session) = self.sessions.get_mut(&id) {
+            session.served_by_hooks = true;
+        }
+        self.publish(number, "/private", Origin::To(id), None);
     }
 
     fn has_ended(&self, question: &Question) -> bool {

@@ -9,7 +9,7 @@ use super::facts::{self, Kind};
 use super::kept::may_be_kept;
 use super::lines::{Claim, Line, Request};
 use super::sessions::{Known, Session, Span};
-use super::{Model, Moment, Verdict};
+use super::{Model, Moment, Verdict, is_disconnect};
 use crate::swarm::{KEPT, LAZY, LAZY_SOON, NARROW};
 use crate::world::{Peer, World};
 
@@ -303,8 +303,11 @@ impl Model {
             && target != Some(peer)
             && (target.is_some() || matches!(session.transport, Known::Sure(transport) if transport.is_http()))
             && !leaving
-            && !session.ack
-            && !line.requests.iter().any(|request| request.may_be_of(&id) && request.moment > session.target_since)
+            && !line.requests.iter().any(|request| {
+                // What waited there may be processed only now.
+                let later = request.moment > session.target_since || request.rest < self.rests && !request.held;
+                later && request.may_be_of(&id)
+            })
         {
             return Err(format!(
                 "L-43: event {number} was delivered to {id} on {peer:?}, and its client is on {target:?}"
@@ -318,7 +321,8 @@ impl Model {
         if again && !session.ack && !kept {
             return Err(format!("Q-4: event {number} was delivered to {id} twice"));
         }
-        if !again && !scattered && !kept {
+        let shuffled = session.shuffled.is_some_and(|at| event.began <= at);
+        if !again && !scattered && !shuffled && !kept {
             let owed = session
                 .owed
                 .iter()
@@ -397,8 +401,11 @@ impl Model {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
             // What was sent and not acknowledged counts, too.
             let scattered = self.is_scattered(id, None);
-            if session.owed.len() > limit && !scattered {
-                return Err(format!("Q-9: {} events wait for {id}, which may have {limit}", session.owed.len()));
+            // What a broken response gives back is queued again, whatever the limit; what comes later is not.
+            let counts = |owed: &&Owed| session.put_back.is_none_or(|at| owed.done > at);
+            let waiting = session.owed.iter().filter(counts).count();
+            if waiting > limit && !scattered {
+                return Err(format!("Q-9: {waiting} events wait for {id}, which may have {limit}"));
             }
             // The application may publish where there is no such channel, and no limit.
             let on_narrow = |owed: &&Owed| {
@@ -409,7 +416,7 @@ impl Model {
                 && !session.ack
                 && !scattered
                 && self.config.shards == 1
-                && session.owed.iter().filter(on_narrow).count() > limit
+                && session.owed.iter().filter(counts).filter(on_narrow).count() > limit
             {
                 return Err(format!("Q-9: more than {limit} events of {NARROW} wait for {id}"));
             }
@@ -463,7 +470,9 @@ impl Model {
         let connect = answered.iter().any(|reply| reply.kind == Kind::Connect);
         let connected = answered.iter().any(|reply| reply.kind == Kind::Connect && reply.successful);
         let handshake = answered.iter().any(|reply| reply.kind == Kind::Handshake);
-        let Some(options) = self.options_of(session) else { return Ok(()) };
+        // A response has the rules of its own transport; what is pushed, those of the session's.
+        let of_line = Some(*self.config.transport(line.transport)).filter(|_| http || !answered.is_empty());
+        let Some(options) = of_line.or_else(|| self.options_of(session)) else { return Ok(()) };
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
         // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
@@ -472,25 +481,39 @@ impl Model {
         if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
-        // What another session left on a WebSocket goes before.
-        let reply =
-            messages.iter().rposition(|message| matches!(message, Outgoing::Reply(reply) if reply.handshake.is_some()));
-        let event = messages.iter().rposition(|message| matches!(message, Outgoing::Event(_)));
+        // What another session left on a WebSocket goes before, or comes with the reply to its held connect.
+        let is_reply_of = |message: &Outgoing, channel: &str| match message {
+            Outgoing::Reply(reply) => reply.channel.as_deref() == Some(channel),
+            Outgoing::Event(_) => false,
+        };
+        let reply = messages.iter().rposition(|message| is_reply_of(message, meta::HANDSHAKE));
+        let behind = messages.iter().rposition(|message| is_reply_of(message, meta::CONNECT)).map_or(0, |at| at + 1);
+        let own = if behind > reply.unwrap_or(0) { behind } else { 0 };
+        let event =
+            messages[own..].iter().rposition(|message| matches!(message, Outgoing::Event(_))).map(|at| own + at);
         if handshake && event > reply && !self.config.transport(line.transport).allow_message_delivery_during_handshake
         {
             return Err(format!("H-20: events of {id} came with the reply to its handshake"));
         }
         let takes =
             http && !answered.is_empty() && !handshake && if session.ack { connected } else { connect || !only };
+        // What another response gave back meanwhile is not in it.
+        let returned = line.fixed.is_some_and(|fixed| session.put_back.is_some_and(|at| fixed < at));
         let left =
             |owed: &&Owed| !session.got.contains(&owed.number) && line.fixed.is_none_or(|fixed| owed.done < fixed);
+        // Of one that has ended only the last words are left: other responses find nothing to take.
+        let late = ended && !connected && !answered.iter().any(|reply| reply.kind == Kind::Disconnect);
         if takes
+            && !late
+            && !returned
             && !self.is_scattered(id, Some(peer))
             && let Some(owed) = session.owed.iter().find(left)
         {
             // Without a held connect, the server's disconnect leaves them to nobody.
             let nobody = session.ended.is_some_and(|(.., reason)| reason != RemovalReason::ClientDisconnect);
-            let big = session.ack && ended || nobody;
+            // Removed in the moment in which its connect's time was over: that takes the queue along (rule L-31).
+            let removed = self.ending.get(id).is_some_and(|reason| !is_disconnect(*reason));
+            let big = session.ack && ended || nobody || removed;
             if !big {
                 return Err(format!("Q-14: event {} stayed behind when a response took what {id} had", owed.number));
             }
@@ -500,7 +523,7 @@ impl Model {
 
     /// Whether events of a session are in a response on another connection that was drained in part: nobody knows which
     /// (rule Q-22).
-    fn is_scattered(&self, id: &str, but: Option<Peer>) -> bool {
+    pub(super) fn is_scattered(&self, id: &str, but: Option<Peer>) -> bool {
         let begun = |(peer, line): (&Peer, &Line)| {
             let elsewhere = Some(*peer) != but && matches!(peer, Peer::Exchange(_));
             elsewhere && line.open && line.fixed.is_some() && line.requests.iter().any(|request| request.may_be_of(id))

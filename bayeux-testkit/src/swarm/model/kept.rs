@@ -21,9 +21,10 @@ impl Model {
     /// A new subscriber must get what the channel keeps.
     pub(super) fn owe_kept(&mut self, id: &str, request: &Request) {
         let subscribes = request.channels.as_ref().is_ok_and(|channels| channels.iter().any(|channel| channel == KEPT));
-        let known = request.rest == self.rests && self.config.shards == 1 && self.removals.is_empty() && !self.in_parts;
-        let under_way = |number: &u64| self.events.get(number).is_some_and(|event| event.channel == KEPT);
-        let Some(number) = self.kept.filter(|_| subscribes && known && !self.spreading.iter().any(under_way)) else {
+        let known = request.rest == self.rests && self.config.shards == 1 && self.removals.is_empty();
+        // Not yet answered, perhaps, but carried out.
+        let under_way = |event: &Event| event.channel == KEPT && event.done.is_none() && !event.refused;
+        let Some(number) = self.kept.filter(|_| subscribes && known && !self.events.values().any(under_way)) else {
             return;
         };
         let dropped = self.dropped.contains(&(id.to_owned(), number));

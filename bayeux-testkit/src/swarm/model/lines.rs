@@ -256,12 +256,13 @@ impl Model {
         }
         let transport = self.lines.get(&peer).map(|line| line.transport);
         let options = transport.map(|transport| *self.config.transport(transport));
-        let kept = request.kind == Kind::Connect && busy && matches!(request.claim, Claim::Of(_));
+        let kept = request.kind == Kind::Connect && busy;
         let Some(session) = self.sessions.get_mut(id) else { return };
         session.last_message_maybe = self.now;
         if kept {
-            // The client has done its part (rule L-21).
-            session.expires = (None, None);
+            // The client has done its part (rule L-21), if its session is the one of the message that it waits for.
+            let sure = matches!(request.claim, Claim::Of(_));
+            session.expires = (session.expires.0.filter(|_| !sure), None);
         } else if let (Some(at), Some(options)) = (session.expires.1, options) {
             session.expires.1 = Some(at.max(self.now + session.max_interval(&options)));
         }
@@ -271,6 +272,17 @@ impl Model {
         if let Some(line) = self.lines.get_mut(&peer) {
             line.writing = true;
             line.fixed.get_or_insert(self.moment);
+            // The first connect of a session was processed when its response begins.
+            for request in line.requests.iter().filter(|request| request.kind == Kind::Connect) {
+                if let Claim::Of(id) | Claim::May(id) = &request.claim
+                    && let Some(session) = self.sessions.get_mut(id)
+                    && session.connected == Known::Sure(false)
+                    && line.transport.is_http()
+                    && messages.iter().all(|message| matches!(message, Outgoing::Event(_)))
+                {
+                    session.connected = Known::Unsure;
+                }
+            }
         }
         let events = messages.iter().filter(|message| matches!(message, Outgoing::Event(_))).count();
         let mut answered = Vec::new();
@@ -304,9 +316,20 @@ impl Model {
     }
 
     fn end_line(&mut self, peer: Peer) {
+        self.shuffle(peer);
         let Some(line) = self.lines.get_mut(&peer) else { return };
         (line.open, line.writing) = (false, false);
-        let expiring = std::mem::take(&mut line.expiring);
+        let mut expiring = std::mem::take(&mut line.expiring);
+        if line.fixed.is_some() && line.transport.is_http() {
+            // A response that fails half way is as good as written (rule L-20).
+            let connects = line.requests.iter().filter(|request| request.kind == Kind::Connect);
+            expiring.extend(connects.filter_map(|request| match &request.claim {
+                Claim::Of(id) | Claim::May(id) => {
+                    Some(Expiring { session: id.clone(), hold: request.held.then_some(request.serial) })
+                }
+                Claim::Nobody => None,
+            }));
+        }
         let now = self.now;
         // A handshake that waits may have unbound it already.
         let unbinding = line.requests.iter().any(|request| request.kind == Kind::Handshake);
@@ -318,18 +341,13 @@ impl Model {
             others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id)))
         };
         let unsure: Vec<String> = self.sessions.keys().filter(|id| waiting(id)).cloned().collect();
-        let begun = self.lines.get(&peer).is_some_and(|line| line.fixed.is_some() && matches!(peer, Peer::Exchange(_)));
+        let half = self.lines.get(&peer).is_some_and(|line| line.fixed.is_some() && matches!(peer, Peer::Exchange(_)));
         if let Known::Sure(Some(id)) = &bound
-            && let Some(session) = self.sessions.get_mut(id).filter(|_| begun)
+            && let Some(session) = self.sessions.get_mut(id).filter(|_| half)
         {
             session.put_back = Some(self.moment);
         }
-        // One that was made by a handshake without a reply is left to expire.
-        for id in self.lines.get(&peer).map(|line| line.made.clone()).unwrap_or_default() {
-            if let Some(session) = self.sessions.get_mut(&id).filter(|session| session.expires == (None, None)) {
-                session.expires = (Some(Time::ZERO), None);
-            }
-        }
+        let mut begun = Vec::new();
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
@@ -355,12 +373,45 @@ impl Model {
                 }
                 if left || unsure.contains(id) {
                     session.expires.0 = Some(Time::ZERO);
+                    session.doubt_life(now, longest);
+                }
+                begun.push(id.clone());
+            }
+        }
+        begun.iter().for_each(|id| self.widen_expiry(id));
+        self.begin_expiries(expiring);
+        let Some(line) = self.lines.get_mut(&peer) else { return };
+        for request in line.requests.iter().filter(|request| request.held) {
+            // One that was left, and may have been answered before: that reply is lost with the connection (rule L-20).
+            if let Claim::Of(id) | Claim::May(id) = &request.claim
+                && let Some(session) = self.sessions.get_mut(id).filter(|session| session.held.is_none())
+                && session.expires.0.is_some()
+            {
+                session.expires.1.get_or_insert(now + longest);
+            }
+        }
+        line.requests.retain(|request| !request.held);
+        if unbinding {
+            // Nobody is told of the session that it made.
+            for id in &line.made {
+                let session = self.sessions.get_mut(id).filter(|session| session.expires == (None, None));
+                if let Some(session) = session.filter(|session| session.held.is_none()) {
+                    session.expires.0 = Some(now);
                 }
             }
         }
-        self.begin_expiries(expiring);
-        if let Some(line) = self.lines.get_mut(&peer) {
-            line.requests.retain(|request| !request.held);
+    }
+
+    /// What a response that was drained in part did not take comes back, while another one has some of the same queue.
+    fn shuffle(&mut self, peer: Peer) {
+        let begun = |line: &&Line| line.open && line.fixed.is_some() && line.transport.is_http();
+        let Some(line) = self.lines.get(&peer).filter(begun) else { return };
+        let Known::Sure(Some(id)) = line.bound.clone() else { return };
+        let moment = self.moment;
+        if self.is_scattered(&id, Some(peer))
+            && let Some(session) = self.sessions.get_mut(&id)
+        {
+            session.shuffled = Some(moment);
         }
     }
 
@@ -375,11 +426,33 @@ impl Model {
             if session.held.is_some() || hold.is_some_and(|hold| hold != session.newest_hold) {
                 continue;
             }
-            match session.transport {
-                Known::Sure(transport) => session.begin_expiry(now, self.config.transport(transport)),
-                Known::Unsure => (session.expires, session.expiry_begun) = ((Some(now), None), now),
-            }
+            let Known::Sure(transport) = session.transport else {
+                let longest = Session::longest_life(&self.config);
+                (session.expires, session.expiry_begun) = ((Some(now), Some(now + longest)), now);
+                continue;
+            };
+            session.begin_expiry(now, self.config.transport(transport));
+            self.widen_expiry(&id);
         }
+    }
+
+    /// A message that was received, and has no reply yet, may have changed the transport before the expiry began (rule
+    /// L-44).
+    fn widen_expiry(&mut self, id: &str) {
+        let now = self.now;
+        let others: Vec<Transport> = self.transports_under_way(id).collect();
+        let Some(session) = self.sessions.get_mut(id) else { return };
+        for other in others {
+            let sure = session.expires;
+            session.begin_expiry(now, self.config.transport(other));
+            session.expires = (session.expires.0.min(sure.0), session.expires.1.max(sure.1));
+        }
+    }
+
+    /// Over which transports messages of a session came that have no reply yet, and are no held connects.
+    pub(super) fn transports_under_way<'a>(&'a self, id: &'a str) -> impl Iterator<Item = Transport> + 'a {
+        let under_way = |line: &&Line| line.requests.iter().any(|request| !request.held && request.may_be_of(id));
+        self.lines.values().filter(under_way).map(|line| line.transport)
     }
 
     /// An exchange has an outcome.
@@ -442,10 +515,8 @@ impl Model {
             Some(Ended::ByServer { reason, .. }) => reason,
             Some(Ended::ByClient) | None => "",
         };
+        // What came before is carried out.
         self.end_line(peer);
-        if let Some(line) = self.lines.get_mut(&peer) {
-            line.requests.clear();
-        }
         if condemned || reason != "handshake in a batch" {
             return Ok(());
         }
@@ -456,7 +527,7 @@ impl Model {
     pub(super) fn check_unanswered(&mut self, world: &World) -> Verdict {
         let mut done = Vec::new();
         // What a connection that is gone had sent may go on, and nobody can tell whose question it asks.
-        let orphans = world.questions().iter().any(|question| question.conn.is_none());
+        let orphans = world.is_in_transit() || world.questions().iter().any(|question| question.conn.is_none());
         for (peer, line) in &mut self.lines {
             if world.is_blocked(*peer) {
                 continue;

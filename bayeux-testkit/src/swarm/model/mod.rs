@@ -84,10 +84,12 @@ pub(super) struct Model {
     kept_until: Moment,
     /// Events that a hook kept from a session.
     dropped: BTreeSet<(String, u64)>,
+    /// Events that a hook let a session have, of those that may be offered again.
+    passed: BTreeSet<(String, u64)>,
     /// The last question whose answer is not wanted any more.
     retired: Option<Question>,
     /// Sessions whose end is among what is being observed: it may be told behind what it leaves to be drained.
-    ending: BTreeSet<String>,
+    ending: BTreeMap<String, RemovalReason>,
     /// Channels that the application removes, and since when.
     removals: Vec<(String, Moment)>,
     checked: Checked,
@@ -113,8 +115,9 @@ impl Model {
             kept: None,
             kept_until: 0,
             dropped: BTreeSet::new(),
+            passed: BTreeSet::new(),
             retired: None,
-            ending: BTreeSet::new(),
+            ending: BTreeMap::new(),
             removals: Vec::new(),
             checked: Checked::default(),
         }
@@ -133,8 +136,8 @@ impl Model {
     pub(in crate::swarm) fn observe(&mut self, world: &World, happenings: &[(Time, Happening)]) -> Verdict {
         self.ending.clear();
         for (_, happening) in happenings {
-            if let Happening::Notice(Notice::SessionRemoved { session, .. }) = happening {
-                self.ending.insert(session.as_str().to_owned());
+            if let Happening::Notice(Notice::SessionRemoved { session, reason }) = happening {
+                self.ending.insert(session.as_str().to_owned(), *reason);
             }
         }
         // So may the dropping of events.
@@ -144,6 +147,16 @@ impl Model {
             {
                 session.overflowed = Some(self.moment);
                 session.owed.clear();
+            }
+        }
+        // And so may the expiry of a decision.
+        for (_, happening) in happenings {
+            if let Happening::Retired(question) = happening {
+                self.retired = Some(question.clone());
+            } else if let Happening::Notice(Notice::DecisionExpired { .. }) = happening
+                && let Some(question) = self.retired.take()
+            {
+                self.decided(&question, false);
             }
         }
         for (at, happening) in happenings {
@@ -156,9 +169,8 @@ impl Model {
                 Happening::Lost(peer) => self.on_lost(*peer),
                 Happening::Ended(key) => self.on_ended(world, *key)?,
                 Happening::Closed(socket) => self.on_closed(world, *socket)?,
-                Happening::Retired(question) => self.retired = Some(question.clone()),
                 Happening::Notice(notice) => self.on_notice(world, notice)?,
-                Happening::Frame(..) | Happening::Asked(_) => {}
+                Happening::Frame(..) | Happening::Asked(_) | Happening::Retired(_) => {}
             }
         }
         self.now = world.now();
@@ -189,12 +201,6 @@ impl Model {
                 self.session_added(world, session.as_str(), peer, true)
             }
             Notice::SessionRemoved { session, reason } => self.session_removed(session.as_str(), *reason),
-            Notice::DecisionExpired { .. } => {
-                if let Some(question) = self.retired.take() {
-                    self.decided(&question, false);
-                }
-                Ok(())
-            }
             Notice::Overflowed { session, channel, policy, .. } => self.overflowed(session.as_str(), channel, *policy),
             Notice::Subscribed { .. } | _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use bayeux_proto::{AckReply, Outgoing, Reply};
 use super::deliveries::Answered;
 use super::facts::Kind;
 use super::lines::{Claim, Expiring, Request};
-use super::sessions::Known;
+use super::sessions::{Known, Session};
 use super::{Model, Verdict};
 use crate::world::{Peer, World};
 
@@ -57,14 +57,11 @@ impl Model {
         }
         if request.kind == Kind::Connect {
             let invalid = error.as_deref().is_some_and(|error| !error.starts_with("402"));
-            if !invalid || !processed {
-                return if processed {
-                    self.on_connect_reply(peer, request, reply, messages, events)
-                } else {
-                    self.refused(peer, request)
-                };
-            }
-            return self.refused(peer, request);
+            return if invalid || !processed {
+                self.refused(peer, request, processed)
+            } else {
+                self.on_connect_reply(peer, request, reply, messages, events)
+            };
         }
         let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return Ok(()) };
         if !processed || error.as_deref() == Some("402::session_unknown") {
@@ -98,19 +95,26 @@ impl Model {
         Ok(())
     }
 
-    /// A connect that failed for what it is, or for a hook.
-    fn refused(&mut self, peer: Peer, request: &Request) -> Verdict {
-        if let Claim::Of(id) | Claim::May(id) = &request.claim {
-            if let Some(session) = self.sessions.get_mut(id) {
-                session.batch = 0;
-                session.doubt_hold();
-                session.blur();
-                session.forget_batches = true;
+    /// A connect that failed for what it is, or for a hook. `processed`: after the server had seen that it is one.
+    fn refused(&mut self, peer: Peer, request: &Request, processed: bool) -> Verdict {
+        let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return Ok(()) };
+        let (now, longest) = (self.now, Session::longest_life(&self.config));
+        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
+        session.batch = 0;
+        session.forget_batches = true;
+        if !processed {
+            if session.held.is_none() && request.rest < self.rests {
+                // It may have kept its session while it waited, and does no more (rule L-21).
+                let earliest = session.expires.0.unwrap_or_default();
+                let latest = session.expires.1.unwrap_or_default().max(now + longest);
+                session.expires = (Some(earliest), Some(latest));
             }
-            let expiring = Expiring { session: id.clone(), hold: None };
-            if let Some(line) = self.lines.get_mut(&peer) {
-                line.expiring.push(expiring);
-            }
+            return Ok(());
+        }
+        session.doubt_hold();
+        session.blur();
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.expiring.push(Expiring { session: id.clone(), hold: None });
         }
         Ok(())
     }
@@ -120,28 +124,30 @@ impl Model {
         let sharp = request.rest == self.rests && matches!(request.claim, Claim::Of(_));
         let Some(transport) = self.lines.get(&peer).map(|line| line.transport) else { return };
         let options = *self.config.transport(transport);
+        let moment = self.moment;
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.last_message = session.last_message.max(request.at);
         session.last_message_maybe = self.now;
         if !sharp {
             // Something else may have come in between, and it took effect at any time since it came.
             session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
-            if session.transport != Known::Sure(transport) {
-                session.transport = Known::Unsure;
-            }
+            session.doubt_transport(transport, moment);
             if transport == Transport::WebSocket && session.target != Known::Sure(Some(peer)) {
                 session.target = Known::Unsure;
+                session.note_target(peer, moment);
             }
-            if session.held.as_ref().is_some_and(|held| held.line != peer) {
+            if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
+                if transport == Transport::WebSocket && held.request < request.moment {
+                    session.left.get_or_insert(request.at);
+                }
                 // Perhaps it gave way to this message, perhaps it came later (rule L-43).
                 session.doubt_hold();
             }
             return;
         }
-        session.transport = Known::Sure(transport);
+        session.note_transport(transport, request.moment);
         if transport == Transport::WebSocket {
-            session.target = Known::Sure(Some(peer));
-            session.target_since = request.moment;
+            session.aim(peer, request.moment, request.at);
         }
         if let Some(at) = session.expires.0 {
             session.expires.0 = Some(at.max(request.at + session.max_interval(&options)));

@@ -8,7 +8,7 @@ use bayeux_proto::{Advice, Reconnect};
 
 use super::deliveries::Owed;
 use super::facts::Kind;
-use super::lines::Claim;
+use super::lines::{Claim, Line};
 use super::{Model, Moment, Verdict, is_disconnect};
 use crate::world::{Peer, World};
 
@@ -54,6 +54,8 @@ pub(super) struct Session {
     /// Whether its client can be held to what it was given: it neither lied nor let others speak for it.
     pub(super) countable: bool,
     pub(super) transport: Known<Transport>,
+    /// When the message came that says so.
+    transport_since: Moment,
     pub(super) connected: Known<bool>,
     /// What its client asked for with its last connect (rule K-9).
     pub(super) wish: Known<(Option<Duration>, Option<Duration>)>,
@@ -64,6 +66,8 @@ pub(super) struct Session {
     pub(super) held: Option<Held>,
     /// The serial number of the connect that was held last.
     pub(super) newest_hold: u64,
+    /// The serial number of the newest connect that was processed for certain.
+    pub(super) newest_connect: u64,
     pub(super) spans: Vec<Span>,
     /// What must be delivered and was not yet, in the order of its fan-out.
     pub(super) owed: VecDeque<Owed>,
@@ -76,6 +80,8 @@ pub(super) struct Session {
     /// By publishing connection and channel: the order number of the last event delivered.
     pub(super) last_of: Vec<((Peer, String), u64)>,
     pub(super) overflowed: Option<Moment>,
+    /// What was under way then came back from more than one broken response: in which order, nobody knows (rule Q-22).
+    pub(super) shuffled: Option<Moment>,
     pub(super) overflow_removes: bool,
     /// The application wants it to end.
     pub(super) dismissed: Option<RemovalReason>,
@@ -83,8 +89,18 @@ pub(super) struct Session {
     pub(super) expires: (Option<Time>, Option<Time>),
     /// When a reply last began its expiry.
     pub(super) expiry_begun: Time,
-    /// When the message came that made its WebSocket the push target.
+    /// When the message came that last decided where its push target is, or, where that is unsure, was answered.
     pub(super) target_since: Moment,
+    /// Where it came.
+    target_by: Option<Peer>,
+    /// When the last one came, or was answered, that came elsewhere.
+    target_before: Moment,
+    /// A hook delivered something to it.
+    pub(super) served_by_hooks: bool,
+    /// The application has changed how long it lives.
+    pub(super) life_changed: bool,
+    /// When a message took it from the connection that holds its connect (rule L-43).
+    pub(super) left: Option<Time>,
     /// When a response of it broke that had begun.
     pub(super) put_back: Option<Moment>,
     /// Its last message came then, at the latest and at the earliest.
@@ -99,6 +115,8 @@ pub(super) struct Session {
     pub(super) farewell: bool,
     /// Batch numbers were given that nobody saw.
     pub(super) forget_batches: bool,
+    /// When the application last changed what it is advised.
+    pub(super) advice_since: Moment,
     /// When the application last changed its timeout.
     pub(super) timeout_since: Moment,
     /// When the application last changed whether it receives its own.
@@ -138,6 +156,7 @@ impl Session {
             ack: false,
             countable: true,
             transport: Known::Unsure,
+            transport_since: 0,
             connected: Known::Sure(false),
             wish: Known::Sure((None, None)),
             own,
@@ -146,6 +165,7 @@ impl Session {
             holds: 0,
             held: None,
             newest_hold: 0,
+            newest_connect: 0,
             spans: Vec::new(),
             owed: VecDeque::new(),
             got: BTreeSet::new(),
@@ -154,11 +174,17 @@ impl Session {
             heard: BTreeSet::new(),
             last_of: Vec::new(),
             overflowed: None,
+            shuffled: None,
             overflow_removes: false,
             dismissed: None,
             expires: (None, None),
             expiry_begun: now,
             target_since: 0,
+            target_by: None,
+            target_before: 0,
+            served_by_hooks: false,
+            life_changed: false,
+            left: None,
             put_back: None,
             last_message: now,
             last_message_maybe: now,
@@ -167,6 +193,7 @@ impl Session {
             batch: 0,
             farewell: false,
             forget_batches: false,
+            advice_since: 0,
             timeout_since: 0,
             own_since: 0,
             deliver_only_since: 0,
@@ -226,6 +253,64 @@ impl Session {
                 self.expires = (Some(at), Some(at));
             }
             None => self.expires = (Some(now), None),
+        }
+    }
+
+    /// A message that came then over that transport was processed (rule L-44).
+    pub(super) fn note_transport(&mut self, transport: Transport, moment: Moment) {
+        if moment >= self.transport_since {
+            (self.transport, self.transport_since) = (Known::Sure(transport), moment);
+        } else if self.transport != Known::Sure(transport) {
+            // One that came later is known to be processed, and nobody knows which of them was first.
+            self.transport = Known::Unsure;
+        }
+    }
+
+    /// A message was processed over that transport at some time until that moment.
+    pub(super) fn doubt_transport(&mut self, transport: Transport, until: Moment) {
+        if self.transport != Known::Sure(transport) {
+            (self.transport, self.transport_since) = (Known::Unsure, until);
+        }
+    }
+
+    /// A message that came then, on this WebSocket, made it the push target (rules TW-13, L-41).
+    pub(super) fn aim(&mut self, target: Peer, moment: Moment, at: Time) {
+        self.target = Known::Sure(Some(target));
+        self.note_target(target, moment);
+        if self.held.as_ref().is_some_and(|held| held.line != target) {
+            self.left.get_or_insert(at);
+        }
+    }
+
+    /// A message that came on this connection decided where its push target is.
+    pub(super) fn note_target(&mut self, peer: Peer, moment: Moment) {
+        if self.target_by != Some(peer) {
+            self.target_before = self.target_since;
+            self.target_by = Some(peer);
+        }
+        self.target_since = self.target_since.max(moment);
+    }
+
+    /// Whether a message of another connection may have taken the session from this one after that moment.
+    pub(super) fn may_be_overtaken(&self, peer: Peer, since: Moment) -> bool {
+        let elsewhere = if self.target_by == Some(peer) { self.target_before } else { self.target_since };
+        elsewhere > since
+    }
+
+    /// Its connect was left when a message took it elsewhere, which is noticed now (rule L-43).
+    pub(super) fn begin_left_expiry(&mut self, now: Time, options: &TransportOptions, longest: Duration) {
+        let left = self.left.take().unwrap_or(self.last_message);
+        self.begin_expiry(left.min(now), options);
+        let earliest = self.expires.0.map(|at| at.max(self.last_message + self.max_interval(options)));
+        self.begin_expiry(now, options);
+        self.expires.0 = earliest;
+        self.doubt_life(now, longest);
+    }
+
+    /// Its expiry began at some time until now: by what the application had set then, if it has changed that ever.
+    pub(super) fn doubt_life(&mut self, now: Time, longest: Duration) {
+        if self.life_changed {
+            self.expires = (Some(Time::ZERO), Some(now + longest));
         }
     }
 
@@ -308,6 +393,10 @@ impl Model {
         let waits = self.has_connect_in_lane(id);
         let taken_over = self.may_be_taken_over(id);
         let Some(session) = self.sessions.get_mut(id) else { return Err(format!("{id} was removed, and never added")) };
+        if let (Some(_), Known::Sure(transport)) = (session.left, session.transport) {
+            session.held = None;
+            session.begin_left_expiry(now, self.config.transport(transport), Session::longest_life(&self.config));
+        }
         let fault = match reason {
             RemovalReason::ClientDisconnect if !disconnecting && session.dismissed != Some(reason) => {
                 Some("D-1: nobody disconnected it")
@@ -352,7 +441,9 @@ impl Model {
     /// that began the expiry (rule L-21).
     fn has_connect_in_lane(&self, id: &str) -> bool {
         let Some(session) = self.sessions.get(id) else { return false };
-        self.lines.values().filter(|line| line.open && line.bound == Known::Sure(Some(id.to_owned()))).any(|line| {
+        // Where something is being written, the message before it may wait for nothing but that.
+        let waits = |line: &&Line| line.open && !line.writing && line.bound == Known::Sure(Some(id.to_owned()));
+        self.lines.values().filter(waits).any(|line| {
             let mut requests = line.requests.iter().filter(|request| !request.held);
             let parked = requests.next().filter(|first| first.claim == Claim::Of(id.to_owned()));
             let Some(parked) = parked else { return false };
@@ -372,7 +463,7 @@ impl Model {
 
     /// Whether it may be about to end, or has ended: what it leaves behind is drained before its end is told.
     pub(super) fn is_leaving(&self, id: &str) -> bool {
-        self.ending.contains(id) || self.sessions.get(id).is_some_and(|session| session.ended.is_some())
+        self.ending.contains_key(id) || self.sessions.get(id).is_some_and(|session| session.ended.is_some())
     }
 
     /// Sessions that should be gone (rules L-20 to L-24).
@@ -396,6 +487,11 @@ impl Model {
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.ended.is_none()) {
             let (Some(held), Some(options)) = (&session.held, self.options_of(session)) else { continue };
             let Some(limit) = options.max_processing.filter(|_| session.is_surely_held()) else { continue };
+            // When a message that waits is looked at, the time begins anew.
+            let pending = |line: &Line| line.requests.iter().any(|request| !request.held && request.may_be_of(id));
+            if self.lines.values().any(pending) {
+                continue;
+            }
             if self.now > session.last_message_maybe + limit && !world.is_blocked(held.line) {
                 return Err(format!(
                     "L-24: a connect of {id} has been processed since {:?}",
@@ -440,13 +536,17 @@ impl Model {
             SessionSetting::Timeout(timeout) => {
                 session.timeout_since = moment;
                 session.own.timeout = timeout;
-                session.advised = Known::Sure(None);
+                (session.advised, session.advice_since) = (Known::Sure(None), moment);
             }
             SessionSetting::Interval(interval) => {
+                session.life_changed = true;
                 session.own.interval = interval;
-                session.advised = Known::Sure(None);
+                (session.advised, session.advice_since) = (Known::Sure(None), moment);
             }
-            SessionSetting::MaxInterval(time) => session.own.max_interval = time,
+            SessionSetting::MaxInterval(time) => {
+                session.life_changed = true;
+                session.own.max_interval = time;
+            }
             SessionSetting::MaxLazyTimeout(time) => {
                 session.own.max_lazy_timeout = time;
                 session.lazy_since = rests.max(1);
