@@ -38,7 +38,8 @@ impl Loaded {
                     }
                     let jsonp = slot(&mut settings.config.callback_polling).to_string();
                     let origin = self.origin(spec.name, &["", "long-polling.", "long-polling.jsonp."]);
-                    if jsonp != polling.0 && origin != Origin::Default {
+                    // What is said of long-polling would hold for it, too. Defaults are as they are.
+                    if jsonp != polling.0 && (&origin, &polling.1) != (&Origin::Default, &Origin::Default) {
                         line(&mut out, &format!("long-polling.jsonp.{}", spec.name), &jsonp, &origin);
                     }
                 }
