@@ -93,7 +93,11 @@ pub(crate) fn command() -> Command {
         .arg(value("channel-prefix", "CHANNEL", "Where the suite's channels are [default: /conformance]"))
         .arg(value("header", "NAME:VALUE", "A header for each request").action(ArgAction::Append))
         .arg(value("handshake-ext", "JSON", "Members for the ext of each handshake"))
-        .arg(flag("insecure", "Accept any TLS certificate"))
+        .arg(
+            value("ca", "FILE", "Authorities to trust, PEM [default: the system's]")
+                .value_parser(value_parser!(PathBuf)),
+        )
+        .arg(flag("insecure", "Accept any TLS certificate").conflicts_with("ca"))
         .arg(file("json", "Write the report as JSON"))
         .arg(file("junit", "Write the report as JUnit XML"))
         .arg(file("html", "Write the report as a page"))
@@ -145,6 +149,10 @@ fn options(matches: &ArgMatches) -> Result<Options, Error> {
     options.hostile = matches.get_flag("hostile");
     options.slow = matches.get_flag("slow");
     options.insecure = matches.get_flag("insecure");
+    if let Some(path) = matches.get_one::<PathBuf>("ca") {
+        let read = |source| Error::Read { path: path.clone(), source };
+        options.authorities = Some(std::fs::read(path).map_err(read)?);
+    }
     options.headers = texts("header").map(header).collect::<Result<_, _>>()?;
     if let Some(timeout) = matches.get_one::<Duration>("timeout") {
         options.timeout = *timeout;

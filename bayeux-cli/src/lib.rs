@@ -21,6 +21,9 @@ use bayeux_server::ServerBuilder;
 use clap::{ArgMatches, Command};
 use options::OptionError;
 
+#[doc(hidden)]
+pub use load::fuzzing;
+
 /// The `bayeux` command, with this process's arguments and environment.
 pub fn main() -> ExitCode {
     let command = Command::new("bayeux")

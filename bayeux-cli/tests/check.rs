@@ -2,6 +2,7 @@
 //! rule on purpose fails exactly the cases of that rule.
 
 mod broken;
+mod tls;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use bayeux_cli::options;
 use bayeux_cli::serve::{self, Running};
-use bayeux_testkit::conformance::{Options, Profile, Report, Target, Transport, Verdict, catalogue, run};
+use bayeux_testkit::conformance::{CheckError, Options, Profile, Report, Target, Transport, Verdict, catalogue, run};
 use broken::breakages::{BREAKAGES, Breakage};
 use broken::{HONEST, Proxy};
 use tokio::task::JoinSet;
@@ -87,6 +88,35 @@ async fn our_server_keeps_promises_of_time() {
     assert!(report.is_acceptable(true), "{}", report.terminal(false));
     assert_eq!(report.server.max_interval, Some(2_000));
     assert!(report.cases.iter().flat_map(|case| &case.runs).all(|run| matches!(run.verdict, Verdict::Passed)));
+    running.stop().await;
+}
+
+/// T2-4: over TLS, which agrees on HTTP/1.1 or HTTP/2, for whoever trusts the certificate.
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_are_checked_over_tls() {
+    let (running, server) = start(PATIENT).await;
+    let proxy = tls::Proxy::start(server).await;
+    let check = async |scheme: &str, insecure: bool, authorities: Option<&[u8]>| {
+        let target = Target::parse(&format!("{scheme}://localhost:{}/cometd", proxy.address.port())).expect("a URL");
+        let mut options = everything();
+        options.only = ["subscribe-*", "publish-*", "connect-*"].map(str::to_owned).to_vec();
+        options.insecure = insecure;
+        options.authorities = authorities.map(<[u8]>::to_vec);
+        run(target, options, |_, _| {}).await
+    };
+    for (scheme, insecure, authorities) in [("https", false, Some(tls::AUTHORITY)), ("wss", true, None)] {
+        let report = check(scheme, insecure, authorities).await.expect("a server answers");
+        assert!(report.is_acceptable(true), "{}", report.terminal(false));
+        assert_eq!(report.server.transports, Transport::ALL);
+    }
+    // The system's authorities do not know it, and it is none itself.
+    for authorities in [None, Some(tls::CERTIFICATE)] {
+        let refused = check("https", false, authorities).await;
+        let Err(CheckError::NoServer { refusals, .. }) = refused else { panic!("trusted") };
+        assert!(refusals.iter().all(|refusal| refusal.contains("certificate")), "{refusals:?}");
+    }
+    assert!(matches!(check("https", false, Some(b"no PEM")).await, Err(CheckError::Setup(_))));
+    drop(proxy);
     running.stop().await;
 }
 

@@ -313,7 +313,7 @@ fn the_servers_cost_is_measured() {
 fn tls_is_spoken_with_certificates_that_are_trusted() {
     let served = Served::start();
     let address = proxy::tls(served.address);
-    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/load/tls/ca.pem");
+    let authority = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/ca.pem");
     let options = "--mode rooms --clients 6 --rooms 2 --batches 30";
     for (scheme, transport) in [("wss", "websocket"), ("https", "long-polling")] {
         let url = format!("{scheme}://127.0.0.1:{}/cometd", address.port());
@@ -322,7 +322,7 @@ fn tls_is_spoken_with_certificates_that_are_trusted() {
         }
     }
     // This is not the authority.
-    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/load/tls/cert.pem");
+    let other = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tls/cert.pem");
     let ran = load(&format!("https://localhost:{}/cometd", address.port()), &format!("{options} --ca {other}"));
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("certificate"), "{}", ran.stderr);

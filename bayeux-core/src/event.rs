@@ -325,6 +325,16 @@ pub enum Forward {
         /// Whether it was.
         queued: bool,
     },
+    /// To a channel's home: does it exist?
+    FindChannel {
+        /// Which.
+        channel: ChannelPattern,
+    },
+    /// From a channel's home: it does not exist.
+    ChannelMissing {
+        /// Which.
+        channel: ChannelPattern,
+    },
     /// To a channel's home: create it if absent.
     CreateChannel {
         /// Which.

@@ -89,6 +89,8 @@ pub(crate) enum Step {
     Incoming,
     /// Session, channel and kind: where it goes from here (rules G-4 to G-7).
     Route,
+    /// Does the channel exist, after all (rule G-6)?
+    Find(ChannelName),
     /// May the publisher create the channel (rule G-6)?
     Create(ChannelName),
     /// May the publisher publish (rule G-7)?
@@ -111,8 +113,10 @@ pub(crate) enum Flow {
     Go(Step),
     /// Ask, and stay at that step until the verdict.
     Ask(Point, Step),
-    /// Stay at that step until the channel's home has answered.
+    /// Stay at that step until the channel's home has created it.
     Await(ChannelPattern, Step),
+    /// Stay at that step until the channel's home has said whether it exists.
+    Find(ChannelPattern, Step),
     /// The reply is complete.
     Reply,
     /// There is no reply now: the connect is held, or nobody waits for one.
@@ -488,6 +492,13 @@ impl Engine {
                     }
                     return Some(work);
                 }
+                Flow::Find(channel, step) => {
+                    work.step = step;
+                    if self.channels.wait(channel.text(), lane.id) {
+                        self.look_for_channel(channel);
+                    }
+                    return Some(work);
+                }
                 Flow::Reply => {
                     // A listener stopped it.
                     self.confirm(work.receipt.take(), false);
@@ -503,6 +514,7 @@ impl Engine {
         match step {
             Step::Incoming => Flow::Ask(Point::Incoming, Step::Incoming),
             Step::Route => self.route(lane, work),
+            Step::Find(channel) => self.found_or_not(channel),
             Step::Create(channel) => self.enter_create(channel),
             Step::Publish(channel) => Flow::Ask(Point::Publish(channel.clone()), Step::Publish(channel)),
             Step::Listen(channel) => Flow::Ask(Point::Listen(channel.clone()), Step::Listen(channel)),
@@ -530,6 +542,7 @@ impl Engine {
         match step {
             Step::Incoming => self.after_incoming(work, verdict.ruling),
             Step::Route => Flow::Go(Step::Route),
+            Step::Find(channel) => Flow::Go(Step::Find(channel)),
             Step::Create(channel) => self.after_create(work, channel, verdict.ruling),
             Step::Publish(channel) => self.after_publish(lane, work, channel, verdict.ruling),
             Step::Listen(channel) => self.after_listen(lane, work, channel, verdict.ruling),
@@ -598,10 +611,10 @@ impl Engine {
                 Flow::Reply
             }
             ChannelKind::Service | ChannelKind::Broadcast => {
-                if self.channels.exists(channel.as_str()) {
-                    Flow::Go(Step::Publish(channel))
+                if self.must_find_first(channel.as_pattern()) && !self.channels.exists(channel.as_str()) {
+                    Flow::Find(channel.as_pattern().clone(), Step::Find(channel))
                 } else {
-                    Flow::Ask(Point::Create(channel.as_pattern().clone()), Step::Create(channel))
+                    self.found_or_not(channel)
                 }
             }
         }
@@ -657,6 +670,7 @@ impl Engine {
             Step::Handshaken(key) => self.sessions.get(*key).map(|session| session.id.clone()),
             Step::Incoming
             | Step::Route
+            | Step::Find(_)
             | Step::Create(_)
             | Step::Publish(_)
             | Step::Listen(_)

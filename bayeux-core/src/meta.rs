@@ -28,6 +28,8 @@ pub(crate) struct Subscribing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asked {
     Nothing,
+    /// Its home is saying whether it exists.
+    Find,
     Create,
     /// It is allowed, and its home is creating it.
     Creating,
@@ -399,12 +401,15 @@ impl Engine {
             // It came and went while the lane waited: ask its home once more.
             return Flow::Await(channel, Step::Subscribe(state));
         }
+        if state.asked != Asked::Find && self.must_find_first(&channel) {
+            return Flow::Find(channel, Step::Subscribe(state.asking(Asked::Find)));
+        }
         Flow::Ask(Point::Create(channel), Step::Subscribe(state.asking(Asked::Create)))
     }
 
     pub(crate) fn after_subscribe(&mut self, lane: &Lane, work: &mut Work, state: Subscribing, ruling: Ruling) -> Flow {
         let Some(channel) = state.channel().cloned() else { return Flow::Go(Step::Subscribe(state)) };
-        if state.asked == Asked::Told {
+        if matches!(state.asked, Asked::Told | Asked::Find) {
             return Flow::Go(Step::Subscribe(state));
         }
         let creating = matches!(state.asked, Asked::Create | Asked::Creating | Asked::Allowed);
@@ -479,6 +484,9 @@ impl Engine {
         }
         while let Some(channel) = state.channel().cloned() {
             if !self.channels.exists(channel.as_str()) {
+                if state.asked != Asked::Find && self.may_be_new(&channel) {
+                    return Flow::Find(channel, Step::Unsubscribe(state.asking(Asked::Find)));
+                }
                 work.reply.fail(ErrorField::CHANNEL_MISSING);
                 return Flow::Reply;
             }
@@ -497,6 +505,15 @@ impl Engine {
     }
 
     // Channel creation by a publish.
+
+    /// It is known now whether the channel exists: where it does not, the publisher may be allowed to create it.
+    pub(crate) fn found_or_not(&self, channel: ChannelName) -> Flow {
+        if self.channels.exists(channel.as_str()) {
+            Flow::Go(Step::Publish(channel))
+        } else {
+            Flow::Ask(Point::Create(channel.as_pattern().clone()), Step::Create(channel))
+        }
+    }
 
     /// Creation was allowed and the home shard is at it, or has done it.
     pub(crate) fn enter_create(&self, channel: ChannelName) -> Flow {

@@ -4,9 +4,11 @@
 //!
 //! A channel's home, the shard that its name hashes to, decides alone whether it exists. Others ask (`CreateChannel`),
 //! tell when their first subscriber comes and their last one goes (`Interest`), and hear about creation, settings and
-//! removal (`ChannelExists`, `ChannelRemoved`). Links are first in, first out, so two races remain, and both heal:
-//! a removal that crosses a first subscriber on its way is ignored by a shard that has subscribers, and its `Interest`
-//! makes the home create the channel again.
+//! removal (`ChannelExists`, `ChannelRemoved`). Who creates a channel is answered before all have heard of it, and may
+//! tell others on whatever way; so where it matters that a channel does not exist, its home is asked (`FindChannel`).
+//!
+//! Links are first in, first out, so two races remain, and both heal: a removal that crosses a first subscriber on its
+//! way is ignored by a shard that has subscribers, and its `Interest` makes the home create the channel again.
 
 use bayeux_proto::{ByteString, ChannelKind, ChannelPattern};
 
@@ -40,6 +42,24 @@ impl Engine {
         let to = self.home_of(&pattern);
         let channel = pattern.detach();
         self.forward(to, Forward::CreateChannel { channel });
+    }
+
+    /// Asks a channel's home whether it exists.
+    pub(crate) fn look_for_channel(&mut self, pattern: ChannelPattern) {
+        let to = self.home_of(&pattern);
+        let channel = pattern.detach();
+        self.forward(to, Forward::FindChannel { channel });
+    }
+
+    /// Whether a channel that is unknown here may exist, and news of it be under way.
+    pub(crate) fn may_be_new(&self, pattern: &ChannelPattern) -> bool {
+        pattern.kind() != ChannelKind::Meta && self.home_of(pattern) != self.shard
+    }
+
+    /// Whether it has to be found out if a channel that is unknown here exists, before somebody is asked who may create
+    /// it.
+    pub(crate) fn must_find_first(&self, pattern: &ChannelPattern) -> bool {
+        self.hooks.points().contains(Points::CREATE) && self.may_be_new(pattern)
     }
 
     fn home_of(&self, pattern: &ChannelPattern) -> ShardId {
@@ -271,6 +291,8 @@ impl Engine {
                 }
             }
             Forward::Published { receipt, queued } => self.published_elsewhere(receipt, queued),
+            Forward::FindChannel { channel } => self.find_for(from, channel),
+            Forward::ChannelMissing { channel } => self.resume_waiting(&channel, None),
             Forward::CreateChannel { channel } => self.create_for(from, &channel),
             Forward::ChannelExists { channel, settings } => self.channel_exists(&channel, settings),
             Forward::ChannelRefused { channel } => {
@@ -293,6 +315,14 @@ impl Engine {
             Forward::SetChannel { channel, setting } => self.set_channel(channel, setting),
             Forward::RemoveChannel { channel } => self.remove_channel(channel),
         }
+    }
+
+    fn find_for(&mut self, from: ShardId, pattern: ChannelPattern) {
+        let item = match self.channels.find(pattern.as_str()).and_then(|key| self.channels.get(key)) {
+            Some(channel) => Forward::ChannelExists { channel: channel.pattern.clone(), settings: channel.settings },
+            None => Forward::ChannelMissing { channel: pattern },
+        };
+        self.forward(from, item);
     }
 
     fn create_for(&mut self, from: ShardId, pattern: &ChannelPattern) {

@@ -12,7 +12,7 @@ use bayeux_core::{
     BrowserId, Budget, ClientId, Command, Config, ConnectionKey, Decision, Engine, Forward, Input, Notice, Question,
     ShardId, Time, Transport, UnixTime, Verdict,
 };
-use bayeux_proto::{Limits, Message, Outgoing, decode};
+use bayeux_proto::{ChannelPattern, Limits, Message, Outgoing, decode};
 use bytes::Bytes;
 
 use crate::check::Checker;
@@ -254,6 +254,14 @@ impl World {
     /// Channels that the shards know, each shard's counted.
     pub fn channel_count(&self) -> usize {
         self.engines.iter().map(Engine::channel_count).sum()
+    }
+
+    /// Channels that some shard knows, each once, by name.
+    pub fn channels(&self) -> Vec<ChannelPattern> {
+        let mut channels: Vec<ChannelPattern> = self.engines.iter().flat_map(Engine::channels).cloned().collect();
+        channels.sort_by(|a, b| a.as_str().cmp(b.as_str()));
+        channels.dedup_by(|a, b| a.as_str() == b.as_str());
+        channels
     }
 
     /// A number that is the same for two runs only if the same things happened in the same order.

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use bayeux_core::{ChannelSetting, Command, Notice, Points, ShardId};
+use bayeux_core::{Answer, ChannelSetting, Command, Notice, Points, ShardId, Verdict};
 use bayeux_testkit::{Client, Http, Options, Via, World, channel, event, pattern};
 use serde_json::{Value, json};
 
@@ -198,10 +198,11 @@ fn channel_lives_once_for_all_shards() {
                 let gone = channel_notices(&mut world);
                 assert_eq!(gone, if at == last { vec!["-/foo"] } else { Vec::new() }, "{shards} shards, client {at}");
             }
-            // Everybody knows that it is gone (S-13, F-11).
+            // Everybody knows that it is gone, or asks its home (S-13, F-11).
             for client in &mut clients {
-                let reply = client.unsubscribe(&mut world, "/foo");
-                assert_eq!(reply["error"], "400::channel_missing");
+                let request = client.send(&mut world, json!({"channel": "/meta/unsubscribe", "subscription": "/foo"}));
+                arrive(&mut world);
+                assert_eq!(client.reply(&world, &request).expect("an answer")["error"], "400::channel_missing");
             }
         }
     }
@@ -444,5 +445,85 @@ fn outgoing_hook_sees_the_sender_in_every_shard() {
         });
         clients[0].publish(&mut world, "/foo", json!(1));
         assert_eq!(seen.load(std::sync::atomic::Ordering::Relaxed), 4, "{shards} shards");
+    }
+}
+
+/// A client over a WebSocket, in a shard.
+fn client_in(world: &mut World, shard: u16) -> Client {
+    let socket = world.open_socket_at(ShardId(shard));
+    Client::over(Via::Socket(socket)).connected(world)
+}
+
+/// Alice has created a channel at its home, where she lives, and says so to Bob before his shard hears of it: what he is
+/// told when he sends at once what `message` makes of the channel's name. Only she may create channels.
+fn told_early(shards: u16, message: impl Fn(&str) -> Value) -> Value {
+    let mut world = World::new(options(shards, SLOW));
+    let mut alice = client_in(&mut world, 0);
+    let mut bob = client_in(&mut world, shards - 1);
+    let creator = alice.session(&world);
+    world.hooks().on(Points::CREATE, move |question, _| {
+        let may = question.session.as_ref() == Some(&creator);
+        Some(Answer::Now(if may { Verdict::allow() } else { Verdict::deny() }))
+    });
+    let mut names = (0..).map(|number| format!("/new/{number}"));
+    let name = names.find(|name| ShardId::home_of(name, shards) == ShardId(0)).expect("names enough");
+    assert_eq!(alice.subscribe(&mut world, &name)["successful"], true);
+    let request = bob.send(&mut world, message(&name));
+    arrive(&mut world);
+    bob.reply(&world, &request).expect("an answer")
+}
+
+/// S-12, G-6, S-3: who was told of a channel can use it, whichever shard they are in.
+#[test]
+fn channel_that_one_client_has_created_is_there_for_all() {
+    for shards in SHARDS {
+        let unsubscribe = |name: &str| json!({"channel": "/meta/unsubscribe", "subscription": [name, name]});
+        assert_eq!(told_early(shards, unsubscribe)["successful"], true, "{shards} shards");
+        let publish = |name: &str| json!({"channel": name, "data": 1});
+        assert_eq!(told_early(shards, publish)["successful"], true, "{shards} shards");
+        let subscribe = |name: &str| json!({"channel": "/meta/subscribe", "subscription": [name]});
+        assert_eq!(told_early(shards, subscribe)["successful"], true, "{shards} shards");
+    }
+}
+
+/// F-11, F-17, F-16: what is nowhere is missing, or may not be created, wherever its home is.
+#[test]
+fn channel_that_nobody_has_created_is_missing_in_all_shards() {
+    for shards in SHARDS {
+        for number in 0..4 {
+            let name = format!("/nowhere/{number}");
+            let unsubscribe = |_: &str| json!({"channel": "/meta/unsubscribe", "subscription": name});
+            assert_eq!(told_early(shards, unsubscribe)["error"], "400::channel_missing", "{shards} shards");
+            let subscribe = |_: &str| json!({"channel": "/meta/subscribe", "subscription": name});
+            let refused = "403:denied_by_security_policy:create_denied";
+            assert_eq!(told_early(shards, subscribe)["error"], refused, "{shards} shards");
+            let publish = |_: &str| json!({"channel": name, "data": 1});
+            let refused = "403:denied_by_security_policy:channel_create_denied";
+            assert_eq!(told_early(shards, publish)["error"], refused, "{shards} shards");
+        }
+    }
+}
+
+/// Lanes that look for a channel and lanes that create it wait for the same word, whoever came first.
+#[test]
+fn looking_for_a_channel_and_creating_it_at_once() {
+    for shards in SHARDS {
+        for number in 0..4 {
+            for creator_first in [false, true] {
+                let mut world = World::new(options(shards, SLOW));
+                let (mut alice, mut bob) = (client_in(&mut world, 0), client_in(&mut world, 0));
+                let name = format!("/both/{number}");
+                let publish = json!({"channel": name, "data": 1});
+                let unsubscribe = json!({"channel": "/meta/unsubscribe", "subscription": name});
+                let early = creator_first.then(|| alice.send(&mut world, publish.clone()));
+                let asked = bob.send(&mut world, unsubscribe);
+                let created = early.unwrap_or_else(|| alice.send(&mut world, publish));
+                arrive(&mut world);
+                let reply = bob.reply(&world, &asked).expect("an answer");
+                assert!(reply["successful"] == true || reply["error"] == "400::channel_missing", "{reply}");
+                assert!(!creator_first || reply["successful"] == true, "{reply}");
+                assert_eq!(alice.reply(&world, &created).expect("an answer")["successful"], true);
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@
 mod clock;
 mod crew;
 mod envelope;
+pub mod fuzzing;
 mod ledger;
 mod link;
 mod options;

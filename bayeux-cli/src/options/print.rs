@@ -3,12 +3,13 @@
 use std::fmt::Write;
 
 use super::table::{Place, TABLE};
-use super::{Loaded, Origin};
+use super::{Loaded, Origin, Settings};
 
 impl Loaded {
     /// The options in force, one a line, each with its origin as a comment.
     pub fn print(&self) -> String {
         let mut settings = self.settings.clone();
+        let mut defaults = Settings::default();
         let mut out = String::new();
         for spec in TABLE {
             match spec.place {
@@ -20,7 +21,8 @@ impl Loaded {
                 | Place::WsOnly(slot) => {
                     let name = format!("{}{}", spec.place.usual_prefix(), spec.name);
                     let value = slot(&mut settings);
-                    if value.to_string().is_empty() && value.is_list() {
+                    // To be given nothing is not the same as to be given no list, where there is something by default.
+                    if value.is_list() && value.to_string().is_empty() && slot(&mut defaults).to_string().is_empty() {
                         continue;
                     }
                     line(&mut out, &name, &value.to_string(), &self.origin(spec.name, spec.place.prefixes()));
@@ -38,7 +40,8 @@ impl Loaded {
                     }
                     let jsonp = slot(&mut settings.config.callback_polling).to_string();
                     let origin = self.origin(spec.name, &["", "long-polling.", "long-polling.jsonp."]);
-                    if jsonp != polling.0 && origin != Origin::Default {
+                    // What is said of long-polling would hold for it, too. Defaults are as they are.
+                    if jsonp != polling.0 && (&origin, &polling.1) != (&Origin::Default, &Origin::Default) {
                         line(&mut out, &format!("long-polling.jsonp.{}", spec.name), &jsonp, &origin);
                     }
                 }

@@ -211,6 +211,24 @@ fn what_print_config_prints_can_be_read_back() {
 }
 
 #[test]
+fn what_is_set_for_one_polling_transport_is_printed_for_that_one() {
+    for file in ["long-polling.json.timeout = 1", "timeout = 1\n\"long-polling.json.timeout\" = 2", "ws.timeout = 1"] {
+        let first = load_from(file, &[], &[]).expect("valid");
+        let printed = first.print();
+        assert_eq!(settings(&printed, &[], &[]), first.settings, "{printed}");
+    }
+}
+
+#[test]
+fn empty_lists_are_printed_where_the_default_is_none() {
+    for file in ["listen = []", "listen = \"\""] {
+        let first = load_from(file, &[], &[]).expect("valid");
+        let printed = first.print();
+        assert_eq!(settings(&printed, &[], &[]), first.settings, "{printed}");
+    }
+}
+
+#[test]
 fn every_option_accepts_its_own_default_from_every_source() {
     let defaults = load_from("", &[], &[]).expect("defaults");
     for line in defaults.print().lines() {

@@ -130,10 +130,10 @@ fn read_message(from: &mut TcpStream) -> io::Result<(String, Vec<u8>)> {
     Ok((head, body))
 }
 
-/// Starts a proxy that takes TLS off, with the certificate in `tests/load/tls`; yields its address.
+/// Starts a proxy that takes TLS off, with the certificate in `tests/tls`; yields its address.
 pub(crate) fn tls(server: SocketAddr) -> SocketAddr {
-    let chain = CertificateDer::pem_slice_iter(include_bytes!("tls/cert.pem")).collect::<Result<_, _>>();
-    let key = PrivateKeyDer::from_pem_slice(include_bytes!("tls/key.pem"));
+    let chain = CertificateDer::pem_slice_iter(include_bytes!("../tls/cert.pem")).collect::<Result<_, _>>();
+    let key = PrivateKeyDer::from_pem_slice(include_bytes!("../tls/key.pem"));
     let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")

@@ -4,14 +4,20 @@
 //! with the corpora that it has found. The README beside this crate says how to fuzz, what each target checks and what
 //! it has found.
 
+mod answers;
 mod choices;
 mod engine;
 mod envelope;
+mod options;
+mod plan;
 mod proto;
 mod wire;
 
+pub use answers::server_answers;
 pub use choices::Choices;
 pub use engine::engine_inputs;
+pub use options::options;
+pub use plan::swarm_plans;
 pub use proto::{binary_data, channel_names, decode_batch, frozen_events};
 pub use wire::{http_requests, http2_frames, listener, while_connected, ws_frames};
 
@@ -28,5 +34,8 @@ pub const TARGETS: &[Target] = &[
     ("http2_frames", http2_frames),
     ("http_requests", http_requests),
     ("listener", listener),
+    ("options", options),
+    ("server_answers", server_answers),
+    ("swarm_plans", swarm_plans),
     ("ws_frames", ws_frames),
 ];

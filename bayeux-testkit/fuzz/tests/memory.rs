@@ -31,6 +31,7 @@ fn nobody_makes_us_hold_more_than_is_stated() {
     subscriptions();
     waiting_envelopes();
     streams();
+    answers();
 }
 
 /// The most that was allocated at once while `what` ran, beside what was there before.
@@ -309,5 +310,37 @@ fn hostile_streams(size: usize) -> Vec<(&'static str, Vec<u8>)> {
         ("fragments of a byte", [begun, fragment.repeat(size / fragment.len())].concat()),
         ("pings", stream(upgrade, ping)),
         ("messages", stream(upgrade, text)),
+    ]
+}
+
+/// What a server sends to `bayeux load` and `bayeux check`, whatever lengths it claims: 8 bytes for each that it sent,
+/// with the copies that the test itself keeps of what was read.
+fn answers() {
+    use bayeux_cli::fuzzing as load;
+    use bayeux_testkit::conformance::fuzzing as check;
+    for (what, bytes) in hostile_answers(256 * KIB) {
+        let pieces = || bytes.chunks(16 * KIB);
+        let by_load = peak(|| drop((load::responses(pieces()), load::frames(pieces()))));
+        assert_within(&format!("{what}, load"), by_load, bytes.len(), 8, 64 * KIB);
+        let by_check = peak(|| drop((check::responses(pieces()), check::frames(pieces()))));
+        assert_within(&format!("{what}, check"), by_check, bytes.len(), 8, 64 * KIB);
+    }
+}
+
+fn hostile_answers(size: usize) -> Vec<(&'static str, Vec<u8>)> {
+    let ok = "HTTP/1.1 200 OK\r\n";
+    let stream = |open: &[u8], piece: &[u8]| [open, &piece.repeat(size / piece.len())].concat();
+    vec![
+        ("a header without end", stream(format!("{ok}X: ").as_bytes(), b"x")),
+        ("headers without end", stream(ok.as_bytes(), b"X: y\r\n")),
+        ("a body shorter than it says", stream(format!("{ok}Content-Length: 60000000\r\n\r\n").as_bytes(), b"[{}]")),
+        (
+            "a chunk shorter than it says",
+            stream(format!("{ok}Transfer-Encoding: chunked\r\n\r\n3ffffff\r\n").as_bytes(), b"[{}]"),
+        ),
+        ("chunks of a byte", stream(format!("{ok}Transfer-Encoding: chunked\r\n\r\n").as_bytes(), b"1\r\n \r\n")),
+        ("a body without end", stream(format!("{ok}\r\n").as_bytes(), b"[{}]")),
+        ("a frame shorter than it says", stream(b"\x81\x7f\0\0\0\0\x03\xff\xff\xff", b"[{}]")),
+        ("a message of fragments without end", stream(b"\x01\0", b"\0\x01 ")),
     ]
 }

@@ -80,5 +80,8 @@ targets! {
     http2_frames
     http_requests
     listener
+    options
+    server_answers
+    swarm_plans
     ws_frames
 }

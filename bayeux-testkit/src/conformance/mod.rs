@@ -46,6 +46,8 @@ mod cases;
 mod client;
 mod cx;
 mod env;
+#[doc(hidden)]
+pub mod fuzzing;
 mod options;
 mod outcome;
 mod probe;

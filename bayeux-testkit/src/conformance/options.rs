@@ -31,6 +31,8 @@ pub struct Options {
     pub hostile: bool,
     /// Also wait for as long as the server advises. Default: no.
     pub slow: bool,
+    /// Certificates in PEM of the authorities to trust, instead of the system's. Default: none.
+    pub authorities: Option<Vec<u8>>,
     /// Accept any TLS certificate. Default: no.
     pub insecure: bool,
     /// Cases that run at the same time. Default: 8.
@@ -50,6 +52,7 @@ impl Default for Options {
             transports: Vec::new(),
             hostile: false,
             slow: false,
+            authorities: None,
             insecure: false,
             jobs: 8,
         }

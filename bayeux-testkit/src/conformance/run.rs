@@ -91,7 +91,7 @@ pub async fn run(
 
 /// Finds out what the server offers.
 async fn meet(target: Target, options: Options) -> Result<Arc<Env>, CheckError> {
-    let dialer = Dialer::new(target.clone(), options.insecure, options.timeout).map_err(CheckError::Setup)?;
+    let dialer = Dialer::new(target.clone(), &options).map_err(CheckError::Setup)?;
     let random = getrandom::u64().map_err(|error| CheckError::Setup(io::Error::other(error)))?;
     let run = format!("{random:016x}");
     let env = Env { target, options, dialer, server: Server::default(), run };

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::http2::PREFACE;
 use super::server::{Network, Stream};
 
 /// A connection that is read all the time, unless it was told not to.
@@ -16,6 +17,8 @@ pub(super) struct Connection {
     inbox: Arc<Mutex<Vec<u8>>>,
     reading: watch::Sender<bool>,
     reader: JoinHandle<()>,
+    /// The first bytes that were sent: what the server takes the connection for.
+    opening: Vec<u8>,
     /// Bytes of the inbox in which ids were looked for.
     pub(super) searched: usize,
     /// Whether all that was sent is what a decent client sends, to its end.
@@ -43,11 +46,13 @@ impl Connection {
                 }
             }
         });
-        Self { writer, inbox, reading, reader, searched: 0, is_clean: true, is_shut: false }
+        Self { writer, inbox, reading, reader, opening: Vec::new(), searched: 0, is_clean: true, is_shut: false }
     }
 
     /// Sends bytes, in pieces of that many; 0: in one piece. Others have their turn between the pieces.
     pub(super) async fn send(&mut self, network: &Network, bytes: &[u8], piece: usize) {
+        let missing = Self::DECISIVE - self.opening.len();
+        self.opening.extend(&bytes[..missing.min(bytes.len())]);
         // However small they are asked to be: not so many that an input takes seconds.
         let piece = if piece == 0 { bytes.len() } else { piece.max(bytes.len() / 40) };
         for piece in bytes.chunks(piece.max(1)) {
@@ -67,6 +72,16 @@ impl Connection {
     pub(super) fn read(&self, on: bool) {
         self.reading.send_replace(on);
     }
+
+    /// Whether what was sent may be taken for HTTP/2, and what came is not HTTP/1.1: some servers decide when they have
+    /// seen three bytes, some want the whole preface.
+    pub(super) fn is_http2(&self) -> bool {
+        PREFACE.starts_with(&self.opening)
+            && self.opening.len() == Self::DECISIVE
+            && !self.received().starts_with(b"HTTP/")
+    }
+
+    const DECISIVE: usize = 3;
 
     /// Says that no more will be sent.
     pub(super) async fn shut(&mut self) {

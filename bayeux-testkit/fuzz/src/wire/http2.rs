@@ -8,9 +8,12 @@ use crate::envelope::{envelope, with_ids};
 use super::answers::is_envelope;
 use super::http1::Known;
 
+/// What every connection begins with.
+pub(super) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 /// What a client begins with: the preface, and settings that change nothing.
 pub(super) fn opening() -> Vec<u8> {
-    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, b"")].concat()
+    [PREFACE.to_vec(), frame(SETTINGS, 0, 0, b"")].concat()
 }
 
 const DATA: u8 = 0;

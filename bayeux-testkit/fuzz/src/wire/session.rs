@@ -182,20 +182,32 @@ impl Run<'_> {
         }
         good::serves(&mut self.network).await;
         for open in self.open {
-            let is_known = open.connection.is_clean || !open.heads.contains(&true);
+            let (protocol, is_known) = (open.protocol(), open.is_known());
             let received = open.connection.end(&self.network).await;
             if is_known {
-                check_bytes(open.start, &open.heads, &received);
+                check_bytes(protocol, &open.heads, &received);
             }
         }
         self.network
     }
 }
 
+impl Open {
+    /// What the server takes it for: bytes at random may have made it HTTP/2.
+    fn protocol(&self) -> Start {
+        if self.connection.is_http2() { Start::Http2 } else { self.start }
+    }
+
+    /// Whether it is known which response answers a `HEAD`, and so has no body: not where a request may have become
+    /// none, or two.
+    fn is_known(&self) -> bool {
+        self.connection.is_clean || !self.heads.contains(&true)
+    }
+}
+
 fn check(open: &Open) {
-    // Which response answers a `HEAD`, and so has no body, is not known where a request may have become none, or two.
-    if open.connection.is_clean || !open.heads.contains(&true) {
-        check_bytes(open.start, &open.heads, &open.connection.received());
+    if open.is_known() {
+        check_bytes(open.protocol(), &open.heads, &open.connection.received());
     }
 }
 

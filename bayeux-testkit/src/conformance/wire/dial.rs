@@ -10,10 +10,12 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use tokio_rustls::rustls::crypto::{self, CryptoProvider};
+use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 use super::{Lost, within};
+use crate::conformance::options::Options;
 use crate::conformance::target::Target;
 
 /// A connection's bytes, encrypted or not.
@@ -39,10 +41,10 @@ pub(in crate::conformance) struct Dialer {
 impl Dialer {
     /// # Errors
     /// Where TLS is wanted and cannot be set up.
-    pub(in crate::conformance) fn new(target: Target, insecure: bool, patience: Duration) -> io::Result<Self> {
+    pub(in crate::conformance) fn new(target: Target, options: &Options) -> io::Result<Self> {
         let tls =
-            if target.secure { Some([connector(insecure, b"http/1.1")?, connector(insecure, b"h2")?]) } else { None };
-        Ok(Self { target, tls, patience })
+            if target.secure { Some([connector(options, b"http/1.1")?, connector(options, b"h2")?]) } else { None };
+        Ok(Self { target, tls, patience: options.timeout })
     }
 
     pub(in crate::conformance) async fn dial(&self, protocol: Protocol) -> Result<Stream, Lost> {
@@ -64,21 +66,37 @@ impl Dialer {
     }
 }
 
-fn connector(insecure: bool, alpn: &[u8]) -> io::Result<TlsConnector> {
+fn connector(options: &Options, alpn: &[u8]) -> io::Result<TlsConnector> {
     let provider = Arc::new(crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let mut config = if insecure {
+    let mut config = if options.insecure {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider))).with_no_client_auth()
     } else {
-        let mut roots = RootCertStore::empty();
-        // A system store may hold certificates that nothing can read; the others serve.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        builder.with_root_certificates(roots).with_no_client_auth()
+        builder.with_root_certificates(roots(options.authorities.as_deref())?).with_no_client_auth()
     };
     config.alpn_protocols = vec![alpn.to_vec()];
     Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// Those in a text in PEM, or the system's.
+fn roots(authorities: Option<&[u8]>) -> io::Result<RootCertStore> {
+    let mut roots = RootCertStore::empty();
+    match authorities {
+        Some(pem) => {
+            for certificate in CertificateDer::pem_slice_iter(pem) {
+                let added = certificate.map_err(io::Error::other).map(|certificate| roots.add(certificate));
+                added?.map_err(io::Error::other)?;
+            }
+            if roots.is_empty() {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "there is no certificate of an authority"));
+            }
+        }
+        // A system store may hold certificates that nothing can read; the others serve.
+        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+    }
+    Ok(roots)
 }
 
 /// Takes any certificate, because the user said so.
