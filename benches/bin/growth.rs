@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use bayeux_benches::paths::{meta_connect, publish};
 use bayeux_benches::{Bench, batch, client_id};
-use bayeux_core::{Config, ConnectionKey};
+use bayeux_core::{Config, ConnectionKey, Forward, ShardId};
+use bayeux_proto::{ByteString, ChannelLimits, ChannelName, Event, RawJson};
 use rustix::time::{ClockId, clock_gettime};
 
 const SESSIONS: [u64; 4] = [100, 1_000, 10_000, 50_000];
 const CHANNELS: [u64; 3] = [1, 100, 100_000];
+const SHARDS: [u16; 4] = [1, 2, 8, 32];
 /// Measured operations, of each kind and size; the quickest of so many rounds counts.
 const OPERATIONS: u64 = 200_000;
 const ROUNDS: u32 = 5;
@@ -25,6 +27,10 @@ fn main() -> std::io::Result<()> {
     for channels in CHANNELS {
         rows.push(row("publish", channels, publishes(channels, "")));
         rows.push(row("publish_deep", channels, publishes(channels, "/**")));
+    }
+    for shards in SHARDS {
+        rows.push(row("publish_shards", shards.into(), publishes_of_shard(shards)));
+        rows.push(row("unwanted", shards.into(), unwanted(shards)));
     }
     writeln!(std::io::stdout(), "[{}]", rows.join(","))
 }
@@ -132,6 +138,51 @@ fn publishes(channels: u64, below: &str) -> f64 {
     cost(OPERATIONS, || {
         for json in events.iter().cycle().take(OPERATIONS as usize) {
             assert_eq!(bench.receive(publisher, batch(json)), 2, "one subscriber and the reply");
+        }
+    })
+}
+
+/// An engine that is one of so many, with a channel whose home it is.
+fn one_of(shards: u16) -> (Bench, String) {
+    let mut config = Config::default();
+    config.shards = shards;
+    let here = |name: &String| ShardId::home_of(name, shards) == ShardId(0);
+    let channel = (0..).map(|n| format!("/chat/room{n}")).find(here).unwrap_or_default();
+    (Bench::new(config), channel)
+}
+
+/// A publish to a room of ten sessions, all of them in this shard: what being one of many adds to it.
+fn publishes_of_shard(shards: u16) -> f64 {
+    const ROOM: u64 = 10;
+    let (mut bench, channel) = one_of(shards);
+    let publisher = bench.subscriber(1, "");
+    for n in 2..=ROOM + 1 {
+        bench.subscriber(n, &channel);
+    }
+    let event = publish(1, &channel, 1);
+    cost(OPERATIONS, || {
+        for _ in 0..OPERATIONS {
+            assert_eq!(bench.receive(publisher, batch(&event)) as u64, ROOM + 1);
+        }
+    })
+}
+
+/// A publish of another shard that nobody here has subscribed to.
+fn unwanted(shards: u16) -> f64 {
+    let (mut bench, channel) = one_of(shards);
+    bench.subscriber(1, "/somewhere/else");
+    let name = ChannelName::parse(&ByteString::from(channel.as_str()), &ChannelLimits::default());
+    let data = RawJson::new(r#"{"text":"nobody"}"#);
+    let (Ok(name), Ok(data)) = (name, data) else { return f64::NAN };
+    let item = Forward::Publish {
+        event: Event::new(channel.as_str(), data).freeze(),
+        channel: name,
+        sender: None,
+        receipt: None,
+    };
+    cost(OPERATIONS, || {
+        for _ in 0..OPERATIONS {
+            assert_eq!(bench.forwarded(item.clone()), 0, "nobody wants it");
         }
     })
 }

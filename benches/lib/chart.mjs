@@ -3,7 +3,7 @@
 const WIDTH = 760;
 const HEIGHT = 420;
 const LEFT = 76;
-const RIGHT = 20;
+const RIGHT = 40;
 const TOP = 136;
 const BOTTOM = 52;
 

@@ -14,6 +14,8 @@ const ENGINE = {
   meta_connect: 'meta connect, answered at once',
   timer: 'held connect that times out, and the next',
   publish: 'publish to one of many channels',
+  publish_shards: 'publish to a room of 10 in the same shard',
+  unwanted: 'publish of another shard, wanted by nobody here',
   publish_deep: 'the same, among as many /a/b/c/d/e/**',
 };
 const SESSIONS = [100, 1000, 10_000, 50_000];
@@ -32,6 +34,7 @@ export async function growth(options) {
   const sized = (...kinds) => kinds.map((what) => [ENGINE[what], engine.filter((row) => row.what === what)]);
   const bySessions = sized('delivery', 'meta_connect', 'timer');
   const byChannels = sized('publish', 'publish_deep');
+  const byShards = sized('publish_shards', 'unwanted');
   if (!options.dry) writeFileSync(join(options.root, 'docs/growth.svg'), picture(bySessions, byChannels));
   const lines = (curves) => curves.map(([title, rows]) => [title, ...rows.map(({ ns }) => digits(ns))]);
   const sizes = (curves) => ['', ...curves[0][1].map(({ size }) => size.toLocaleString('en'))];
@@ -41,7 +44,7 @@ export async function growth(options) {
     `${provenance(options.root, 'growth')}![Cost by number of sessions and channels](growth.svg)\n\n` +
       'Nanoseconds of processor time in the engine, by sessions:\n\n' +
       `${table(sizes(bySessions), lines(bySessions))}\nand by channels, each with a subscriber:\n\n` +
-      `${table(sizes(byChannels), lines(byChannels))}\nOver sockets, WebSocket, the whole server (a dash: a process may not open as many here):\n\n` +
+      `${table(sizes(byChannels), lines(byChannels))}\nand by shards:\n\n${table(sizes(byShards), lines(byShards))}\nOver sockets, WebSocket, the whole server (a dash: a process may not open as many here):\n\n` +
       table(['', ...SESSIONS.map((size) => size.toLocaleString('en'))], sockets),
   );
   return true;

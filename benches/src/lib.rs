@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_core::{
-    Budget, Config, ConnectionKey, Engine, IdSource, Input, LinkFacts, NoHooks, Output, ShardId, Time, Transport,
-    UnixTime,
+    Budget, Config, ConnectionKey, Engine, Forward, IdSource, Input, LinkFacts, NoHooks, Output, ShardId, Time,
+    Transport, UnixTime,
 };
 use bayeux_proto::{Batch, Limits, Outgoing, decode};
 use bytes::Bytes;
@@ -96,6 +96,12 @@ impl Bench {
     pub fn close(&mut self, conn: ConnectionKey) {
         self.engine.handle(self.now, Input::Closed { conn });
         self.carry_out();
+    }
+
+    /// Feeds what another shard forwarded; returns how many messages were drained.
+    pub fn forwarded(&mut self, item: Forward) -> usize {
+        self.engine.handle(self.now, Input::Forwarded { from: ShardId(1), item });
+        self.carry_out()
     }
 
     /// Lets time pass, and carries out what falls due; returns how many messages were drained.
