@@ -1,17 +1,14 @@
 // Runs `bayeux load`, which verifies every delivery, and reads its result.
 
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { start } from './processes.mjs';
+import { readFileSync } from 'node:fs';
+import { scratch, start } from './processes.mjs';
 
 /**
  * A generator at work: `result` resolves to what it measured, with `failures` where a delivery was wrong; `stop` ends
  * it before.
  */
 export function generate(bin, core, server, args, { idle = false } = {}) {
-  const directory = mkdtempSync(join(tmpdir(), 'bayeux-measure-'));
-  const file = join(directory, 'result.json');
+  const file = scratch();
   const command = [`${bin}/bayeux`, 'load', server.url, ...args, '--pid', server.pid, '--json', file, '--quiet'];
   const process = start(core, command.map(String), { idle });
   const result = process.exited.then((outcome) => {
@@ -19,8 +16,6 @@ export function generate(bin, core, server, args, { idle = false } = {}) {
       return JSON.parse(readFileSync(file, 'utf8'));
     } catch {
       return { failures: [`the generator ended with ${outcome}: ${process.log.trim().split('\n').at(-1)}`], warnings: [] };
-    } finally {
-      rmSync(directory, { recursive: true, force: true });
     }
   });
   return { result, stop: process.stop };

@@ -36,7 +36,12 @@ export async function growth(options) {
   const byChannels = sized('publish', 'publish_deep');
   const byShards = sized('publish_shards', 'unwanted');
   if (!options.dry) writeFileSync(join(options.root, 'docs/growth.svg'), picture(bySessions, byChannels));
-  const lines = (curves) => curves.map(([title, rows]) => [title, ...rows.map(({ ns }) => digits(ns))]);
+  // The first curve has all the sizes that there are.
+  const lines = (curves) =>
+    curves.map(([title, rows]) => {
+      const cells = curves[0][1].map(({ size }) => digits(rows.find((row) => row.size === size)?.ns));
+      return [title, ...cells];
+    });
   const sizes = (curves) => ['', ...curves[0][1].map(({ size }) => size.toLocaleString('en'))];
   publish(
     options,

@@ -2,11 +2,10 @@
 // moves, so that a regression shows.
 
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { table } from './document.mjs';
-import { output, start } from './processes.mjs';
+import { output, scratch, start } from './processes.mjs';
 
 /** More than this is a regression. */
 const TOLERANCE = 0.03;
@@ -66,18 +65,13 @@ async function count(options) {
 
 /** Instructions below `measured` in a run of the program. */
 async function callgrind(core, command) {
-  const directory = mkdtempSync(join(tmpdir(), 'bayeux-callgrind-'));
-  try {
-    const file = `--callgrind-out-file=${join(directory, 'out')}`;
-    const tool = ['valgrind', '--tool=callgrind', file, '--toggle-collect=*paths*measured*', ...command.map(String)];
-    const process = start(core, tool);
-    const outcome = await process.exited;
-    const collected = /Collected : (\d+)/.exec(process.log);
-    if (outcome !== 0 || !collected || collected[1] === '0') {
-      throw new Error(`${tool.join(' ')}: ${outcome}\n${process.log}`);
-    }
-    return Number(collected[1]);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
+  const file = `--callgrind-out-file=${scratch()}`;
+  const tool = ['valgrind', '--tool=callgrind', file, '--toggle-collect=*paths*measured*', ...command.map(String)];
+  const process = start(core, tool);
+  const outcome = await process.exited;
+  const collected = /Collected : (\d+)/.exec(process.log);
+  if (outcome !== 0 || !collected || collected[1] === '0') {
+    throw new Error(`${tool.join(' ')}: ${outcome}\n${process.log}`);
   }
+  return Number(collected[1]);
 }

@@ -1,6 +1,9 @@
-// Processes that end with this one, however it ends.
+// Processes and files that end with this one, however it ends.
 
 import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 
 const running = new Set();
 
@@ -13,8 +16,18 @@ function kill(child, signal) {
   }
 }
 
+let directory;
+let files = 0;
+
+/** A path for a file that is removed when this process ends. */
+export function scratch() {
+  directory ??= mkdtempSync(join(tmpdir(), 'bayeux-measure-'));
+  return join(directory, String((files += 1)));
+}
+
 process.on('exit', () => {
   for (const child of running) kill(child, 'SIGKILL');
+  if (directory) rmSync(directory, { recursive: true, force: true });
 });
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => process.exit(1));
 
