@@ -16,8 +16,10 @@ function row(name, transport, title, args, { figure = perDelivery, ...more } = {
  * yet, and no duration.
  */
 export const CASES = [
-  row('ws-fanout-100', WS, 'fan-out to 100, closed loop', '--mode fanout --clients 100 --window 10', { closed: true }),
-  row('ws-fanout-1000', WS, 'fan-out to 1,000, closed loop', '--mode fanout --clients 1000 --window 10', {
+  row('ws-fanout-100', WS, 'fan-out to 100, closed loop, batches of 10', '--mode fanout --clients 100 --batch-size 10', {
+    closed: true,
+  }),
+  row('ws-fanout-1000', WS, 'fan-out to 1,000, closed loop, batches of 10', '--mode fanout --clients 1000 --batch-size 10', {
     closed: true,
   }),
   row('ws-rate-100', WS, 'fan-out to 100, 20,000 deliveries/s', '--mode fanout --clients 100 --rate 200', {
@@ -30,7 +32,9 @@ export const CASES = [
     scheduled: true,
   }),
   row('ws-echo', WS, 'echo, 16 sessions, per publish', '--mode echo --clients 16', { closed: true, figure: perPublish }),
-  row('lp-fanout-100', LP, 'fan-out to 100, closed loop', '--mode fanout --clients 100 --window 10', { closed: true }),
+  row('lp-fanout-100', LP, 'fan-out to 100, closed loop, batches of 10', '--mode fanout --clients 100 --batch-size 10', {
+    closed: true,
+  }),
   row('lp-rate-100', LP, 'fan-out to 100, 5,000 deliveries/s', '--mode fanout --clients 100 --rate 50', {
     scheduled: true,
   }),

@@ -43,16 +43,27 @@ const seconds = (millis) => `${millis}ms`;
 class Results {
   runs = new Map();
   failures = new Set();
-  /** Runs whose figures may not be the server's, and why. */
+  /** Why figures may not be the server's, and which. */
   doubts = new Map();
 
   add(row, name, run) {
     const key = `${row.name} ${name}`;
     for (const failure of run.failures) this.failures.add(`${row.name}, ${name}: ${failure}`);
-    for (const warning of run.warnings) this.doubts.set(key, warning);
+    for (const warning of run.warnings) this.doubt(key, warning);
     if (run.failures.length > 0) return;
     if (!this.runs.has(key)) this.runs.set(key, []);
     this.runs.get(key).push(run);
+  }
+
+  doubt(key, warning) {
+    // Behind the colon is by how much.
+    const [kind] = warning.split(':');
+    if (!this.doubts.has(kind)) this.doubts.set(kind, new Set());
+    this.doubts.get(kind).add(key);
+  }
+
+  doubted(key) {
+    return [...this.doubts.values()].some((keys) => keys.has(key));
   }
 
   median(row, name, figure = row.figure) {
@@ -60,7 +71,7 @@ class Results {
   }
 
   cell(row, name) {
-    const mark = this.doubts.has(`${row.name} ${name}`) ? '\\*' : '';
+    const mark = this.doubted(`${row.name} ${name}`) ? '\\*' : '';
     const value = digits(this.median(row, name));
     return value === '–' ? value : value + mark;
   }
@@ -124,8 +135,12 @@ function report(options, names, cases, results) {
   );
   section(
     cases.filter(({ closed }) => closed),
-    'Deliveries per second on that one core, in the closed loops:',
-    (row, name) => digits(results.median(row, name, ({ measured }) => measured.delivered_per_second)),
+    'Deliveries per second on that one core, in the closed loops, and how many came in a response or a message:',
+    (row, name) => {
+      const rate = results.median(row, name, ({ measured }) => measured.delivered_per_second);
+      const together = results.median(row, name, ({ measured }) => measured.deliveries_per_body);
+      return rate === undefined ? '–' : `${digits(rate)}, ${together.toFixed(1)} each`;
+    },
   );
   section(
     cases.filter(({ scheduled }) => scheduled),
@@ -141,7 +156,9 @@ function report(options, names, cases, results) {
     (row, name) => results.cell(row, name),
   );
   if (results.doubts.size > 0) {
-    parts.push(`\\*: the generator had doubts.\n\n${bullets([...results.doubts].map((doubt) => doubt.join(': ')))}`);
+    const lines = [...results.doubts].map(([kind, keys]) => `${kind}: ${[...keys].join(', ')}`);
+    const why = 'the generator had doubts in a run: something else kept its core busy, or it was too slow itself.';
+    parts.push(`\\*: ${why}\n\n${bullets(lines)}`);
   }
   if (results.failures.size > 0) parts.push(`Not delivered as owed:\n\n${bullets([...results.failures])}`);
   return parts.join('\n');

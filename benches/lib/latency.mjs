@@ -9,6 +9,8 @@ import { SlowReader } from './slow.mjs';
 const SUBSCRIBERS = 100;
 const SHARES = [25, 50, 75];
 const LAZY_SESSIONS = 10_000;
+/** Milliseconds: the server's default. */
+const LAZY_WINDOW = 5000;
 /** The ordinary traffic beside the rest: fan-outs to 100 per second. */
 const ORDINARY = 100;
 const SLOW_READERS = 10;
@@ -26,7 +28,7 @@ export async function latency(options) {
     `${provenance(options.root, 'latency')}Milliseconds from when a message was due to its delivery, over WebSocket, ` +
       `to ${SUBSCRIBERS} subscribers of one channel; phases of ${options.duration / 1000} s. The generator is in the ` +
       `figures: all subscribers are on its one core.\n\n${table(heads, rates)}\n` +
-      `Beside lazy broadcasts to ${LAZY_SESSIONS.toLocaleString('en')} sessions, one a second, that wait 200 ms:\n\n` +
+      `Beside lazy broadcasts to ${LAZY_SESSIONS.toLocaleString('en')} sessions, one a second, that wait ${LAZY_WINDOW / 1000} s at most:\n\n` +
       `${table(heads, lazy)}\nBeside ${SLOW_READERS} subscribers of everything that do not read:\n\n` +
       table(heads, slow),
   );
@@ -69,7 +71,7 @@ async function atRates(setting) {
 }
 
 async function besideLazy(setting) {
-  const command = [`${setting.bin}/mounted`, '127.0.0.1:0', 'lazy=/lazy', 'lazy-timeout=200'];
+  const command = [`${setting.bin}/mounted`, '127.0.0.1:0', 'lazy=/lazy', `lazy-timeout=${LAZY_WINDOW}`];
   return withServer(setting, command, async (server) => {
     const rows = [['nothing else', ...cells(await fanOut(setting, server, ['--rate', ORDINARY]))]];
     for (const [channel, name] of [['/lazy', 'lazy broadcasts'], ['/load', 'the same, not lazy']]) {
