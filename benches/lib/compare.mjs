@@ -166,10 +166,14 @@ function report(options, names, cases, results) {
 
 const bullets = (lines) => lines.map((line) => `- ${line}\n`).join('');
 
-function settings({ runs, duration, warmup }) {
+/** Below this, V8 and the JVM have not compiled what is hot, and ticks of 10 ms are too coarse. */
+const SHORT = 5000;
+
+function settings({ runs, duration, warmup, 'warm-jvm': warmJvm }) {
   const rounds = runs === 1 ? 'One run' : `Medians of ${runs} runs`;
   return (
     `${rounds} of ${duration / 1000} s, after ${warmup / 1000} s of the same; server on one core, generator on ` +
-    'another; text of 50 bytes in each message. Every delivery was verified.\n'
+    'another; text of 50 bytes in each message. Every delivery was verified. CometD Java was busy with each case for ' +
+    `${warmJvm / 1000} s before.${duration < SHORT ? ' **Short phases: for a look, not for conclusions.**' : ''}\n`
   );
 }
