@@ -1,10 +1,13 @@
-//! Criterion benchmarks; see the `[[bench]]` targets. This library is what several of them drive the engine with.
+//! Benchmarks; see the `[[bench]]` targets. This library is what several of them drive the engine with.
+
+pub mod paths;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bayeux_core::{
-    Budget, Config, ConnectionKey, Engine, IdSource, Input, LinkFacts, NoHooks, Output, ShardId, Time, Transport,
-    UnixTime,
+    Budget, Config, ConnectionKey, Engine, Forward, IdSource, Input, LinkFacts, NoHooks, Output, ShardId, Time,
+    Transport, UnixTime,
 };
 use bayeux_proto::{Batch, Limits, Outgoing, decode};
 use bytes::Bytes;
@@ -30,14 +33,18 @@ impl IdSource for Counter {
 
 impl Default for Bench {
     fn default() -> Self {
-        let config = Arc::new(Config::default());
-        let engine =
-            Engine::new(config, ShardId(0), Box::new(Counter(0)), Box::new(NoHooks), Time::ZERO, UnixTime::default());
-        Self { engine, now: Time::ZERO, opened: 0, out: Vec::new(), ready: Vec::new() }
+        Self::new(Config::default())
     }
 }
 
 impl Bench {
+    /// An engine with these options.
+    pub fn new(config: Config) -> Self {
+        let ids = Box::new(Counter(0));
+        let engine = Engine::new(Arc::new(config), ShardId(0), ids, Box::new(NoHooks), Time::ZERO, UnixTime::default());
+        Self { engine, now: Time::ZERO, opened: 0, out: Vec::new(), ready: Vec::new() }
+    }
+
     /// Opens a connection; the `n`th session's id is [`client_id`]`(n)`, counted from 1.
     pub fn open(&mut self, transport: Transport) -> ConnectionKey {
         self.opened += 1;
@@ -66,19 +73,49 @@ impl Bench {
     /// A long-polling session with a connect held.
     pub fn poller(&mut self, n: u64) {
         let id = client_id(n);
-        for message in [
-            r#"[{"channel":"/meta/handshake","id":"1","version":"1.0"}]"#.to_owned(),
-            format!(r#"[{{"channel":"/meta/connect","id":"2","clientId":"{id}","advice":{{"timeout":0}}}}]"#),
-            format!(r#"[{{"channel":"/meta/connect","id":"3","clientId":"{id}"}}]"#),
-        ] {
-            self.opened += 1;
-            let conn = ConnectionKey(self.opened);
-            // Each poller is a browser of its own.
-            let browser = bayeux_core::BrowserId::parse(&format!("browser{n}"));
-            let link = LinkFacts { transport: Transport::LongPolling, http2: false, browser };
-            self.engine.handle(self.now, Input::Opened { conn, link });
-            self.send(conn, &message);
+        self.poll(n, r#"[{"channel":"/meta/handshake","id":"1","version":"1.0"}]"#);
+        self.poll(
+            n,
+            &format!(r#"[{{"channel":"/meta/connect","id":"2","clientId":"{id}","advice":{{"timeout":0}}}}]"#),
+        );
+        self.poll(n, &format!(r#"[{{"channel":"/meta/connect","id":"3","clientId":"{id}"}}]"#));
+    }
+
+    /// A request of the `n`th poller, as an exchange of its own; returns how many messages were drained.
+    pub fn poll(&mut self, n: u64, json: &str) -> usize {
+        self.opened += 1;
+        let conn = ConnectionKey(self.opened);
+        // Each poller is a browser of its own.
+        let browser = bayeux_core::BrowserId::parse(&format!("browser{n}"));
+        let link = LinkFacts { transport: Transport::LongPolling, http2: false, browser };
+        self.engine.handle(self.now, Input::Opened { conn, link });
+        self.send(conn, json)
+    }
+
+    /// The other side closed the connection.
+    pub fn close(&mut self, conn: ConnectionKey) {
+        self.engine.handle(self.now, Input::Closed { conn });
+        self.carry_out();
+    }
+
+    /// Feeds what another shard forwarded; returns how many messages were drained.
+    pub fn forwarded(&mut self, item: Forward) -> usize {
+        self.engine.handle(self.now, Input::Forwarded { from: ShardId(1), item });
+        self.carry_out()
+    }
+
+    /// Lets time pass, and carries out what falls due; returns how many messages were drained.
+    pub fn pass(&mut self, time: Duration) -> usize {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        let until = Time::from_nanos(self.now.as_nanos().saturating_add(nanos));
+        let mut drained = 0;
+        while let Some(due) = self.engine.poll_timeout().filter(|due| *due <= until) {
+            self.now = self.now.max(due);
+            self.engine.handle(self.now, Input::Tick);
+            drained += self.carry_out();
         }
+        self.now = until;
+        drained
     }
 
     /// Feeds an envelope and carries out all that follows; returns how many messages were drained.
@@ -89,6 +126,21 @@ impl Bench {
     /// Feeds a decoded envelope and carries out all that follows; returns how many messages were drained.
     pub fn receive(&mut self, conn: ConnectionKey, batch: Batch) -> usize {
         self.engine.handle(self.now, Input::Received { conn, batch });
+        self.carry_out()
+    }
+
+    /// Feeds an envelope that is answered at once, and returns the answer.
+    pub fn answer(&mut self, conn: ConnectionKey, json: &str) -> Vec<Outgoing> {
+        self.engine.handle(self.now, Input::Received { conn, batch: batch(json) });
+        let mut answer = Vec::new();
+        self.engine.drain(self.now, conn, Budget::UNLIMITED, &mut answer);
+        self.engine.handle(self.now, Input::Written { conn });
+        self.carry_out();
+        answer
+    }
+
+    /// Does all that the engine wants done; returns how many messages were drained.
+    fn carry_out(&mut self) -> usize {
         let mut drained = 0;
         loop {
             while let Some(output) = self.engine.poll_output() {
