@@ -161,7 +161,7 @@ impl<S: Serve> Connection<S> {
         let next = until_stopped(next, stopping).await;
         // Whoever has begun a request gets an answer, if only that it came too late.
         let otherwise = if self.ahead.is_empty() { Next::End } else { Next::Other };
-        next.map_or(None, Result::ok).unwrap_or(otherwise)
+        next.and_then(Result::ok).unwrap_or(otherwise)
     }
 }
 
