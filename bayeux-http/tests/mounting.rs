@@ -4,7 +4,7 @@
 
 mod common;
 
-use bayeux_http::{Endpoint, HttpOptions, LongPolling, Server};
+use bayeux_http::{Endpoint, HttpOptions, Listener, LongPolling, Server};
 use bytes::Bytes;
 use common::{Client, config, quick, start};
 use http_body_util::{BodyExt, Full};
@@ -36,6 +36,29 @@ async fn mounts_in_an_axum_router() {
     for path in ["/cometd", "/cometd/", "/cometd/a/b"] {
         assert_eq!(client.request("POST", path, "", "[{}]").await.status, 200, "{path}");
     }
+    assert_eq!(client.request("POST", "/elsewhere", "", "[{}]").await.status, 404);
+}
+
+/// T-5: the same router served by our own listener, which takes exchanges of Bayeux and others alike.
+#[tokio::test]
+async fn listener_serves_an_axum_router() {
+    let server = Server::builder(quick()).build().unwrap();
+    let app = axum::Router::new()
+        .route("/hello", axum::routing::get(async || "hello"))
+        .route("/echo", axum::routing::post(async |text: String| text))
+        .nest_service("/cometd", endpoint(&server));
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(server.clone(), app, std::future::pending()));
+    let mut client = Client::new(TcpStream::connect(address).await.unwrap());
+    client.handshake().await;
+    client.subscribe("/a").await;
+    client.hold(&json!([client.connect(None)])).await;
+    server.publish("/a", "x").await.unwrap();
+    assert_eq!(client.response().await.json()[0], json!({"channel": "/a", "data": "x"}));
+    assert_eq!(client.request("POST", "/echo", "", "abc").await.text(), "abc");
+    assert_eq!(client.request("GET", "/hello", "", "").await.text(), "hello");
+    assert_eq!(client.request("POST", "/echo", "", "def").await.text(), "def");
     assert_eq!(client.request("POST", "/elsewhere", "", "[{}]").await.status, 404);
 }
 
