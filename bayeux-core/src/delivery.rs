@@ -209,6 +209,9 @@ impl Session {
         if self.queue.is_empty() {
             self.flush = false;
             self.lazy_at = None;
+        } else if self.flush && self.queue.head() >= self.flush_end && !self.queue.has_urgent() {
+            // Lazy events that came later are no reason to answer the next connect at once (rule K-12).
+            self.flush = false;
         }
     }
 }
@@ -253,7 +256,11 @@ impl Engine {
     pub(crate) fn flush(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.lazy_at = None;
-        session.flush = !session.queue.is_empty();
+        if session.queue.is_empty() {
+            session.flush = false;
+        } else {
+            session.set_flush();
+        }
         let in_connects_only = session.delivers_in_connects_only(self.config.transport(session.transport));
         match session.target {
             Some(target) if !in_connects_only => self.link(target),
@@ -276,7 +283,7 @@ impl Engine {
             }
         };
         if delay.is_zero() {
-            session.flush = true;
+            session.set_flush();
             if session.hold_depth == 0 {
                 self.flush(key);
             }

@@ -595,7 +595,7 @@ impl Engine {
             if let Outgoing::Event(event) = out.message {
                 session.queue.push_front(event);
                 // Lazy ones had their chance, and their timer is off.
-                session.flush = true;
+                session.set_flush();
             }
         }
     }

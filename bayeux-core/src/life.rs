@@ -68,7 +68,7 @@ impl Engine {
                 self.flush(key);
             } else {
                 // Due, and to leave with the end of the hold.
-                session.flush = true;
+                session.set_flush();
             }
         }
         let Some(session) = self.sessions.get(key) else { return };

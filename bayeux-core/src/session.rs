@@ -39,8 +39,10 @@ pub(crate) struct Session {
     /// The WebSocket that events are pushed to (rule TW-13).
     pub(crate) target: Option<ConnKey>,
     /// Whether the queue is to leave at the first chance. Set by a flush that could not empty it at once, cleared when
-    /// it is empty.
+    /// it is empty, or holds nothing but lazy events that came later.
     pub(crate) flush: bool,
+    /// Where the queue ended when that was last set: what comes behind waits for its own time.
+    pub(crate) flush_end: u64,
     /// The held meta connect; `Some` from its suspension until it is resumed, replaced or dropped.
     pub(crate) held: Option<Box<Held>>,
     /// The connection of the connect that was resumed last. Its reply may still wait to be drained.
@@ -173,6 +175,7 @@ impl Session {
             hold_depth: 0,
             target: None,
             flush: false,
+            flush_end: 0,
             held: None,
             resumed: None,
             parked_connects: Vec::new(),
@@ -297,6 +300,12 @@ impl Session {
     /// time is over (rules K-12, Q-34).
     pub(crate) fn has_due(&self) -> bool {
         self.queue.has_urgent() || self.flush
+    }
+
+    /// Lets what is queued now leave at the first chance, lazy or not.
+    pub(crate) fn set_flush(&mut self) {
+        self.flush = true;
+        self.flush_end = self.queue.tail();
     }
 
     /// The earliest thing that will happen to it by itself.

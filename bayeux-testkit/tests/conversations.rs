@@ -87,6 +87,7 @@ scripts! {
     instead_of_java,
     interval,
     lazy,
+    lazy_behind_flush,
     lazy_off,
     lazy_order,
     limits,

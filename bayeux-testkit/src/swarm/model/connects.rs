@@ -1,7 +1,5 @@
 //! Connects: held or not, until when, with which advice (sections 7 and 3, rule TH-30).
 
-use std::time::Duration;
-
 use bayeux_core::{RemovalReason, Time, Transport};
 use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 
@@ -44,9 +42,7 @@ impl Model {
             session.note_target(peer, request.moment);
         }
         let advice = request.advice.ok().flatten();
-        let wishes = advice.unwrap_or_default();
-        let timeout = wishes.timeout_ms.map(Duration::from_millis);
-        let interval = wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(longest));
+        let (timeout, interval) = request.wish(longest);
         session.wish = Known::Sure((timeout, interval));
         session.connected = Known::Sure(true);
         if advice.is_some() {

@@ -306,7 +306,8 @@ impl Model {
             && !line.requests.iter().any(|request| {
                 // What waited there may be processed only now.
                 let later = request.moment > session.target_since || request.rest < self.rests && !request.held;
-                later && request.may_be_of(&id)
+                // The reply to a connect that was held there may wait for its turn to be written, with a batch of its own.
+                (later || session.ack && request.held) && request.may_be_of(&id)
             })
         {
             return Err(format!(
@@ -471,7 +472,8 @@ impl Model {
         let connected = answered.iter().any(|reply| reply.kind == Kind::Connect && reply.successful);
         let handshake = answered.iter().any(|reply| reply.kind == Kind::Handshake);
         // A response has the rules of its own transport; what is pushed, those of the session's.
-        let of_line = Some(*self.config.transport(line.transport)).filter(|_| http || !answered.is_empty());
+        let replies = http || !answered.is_empty() || line.is_busy();
+        let of_line = Some(*self.config.transport(line.transport)).filter(|_| replies);
         let Some(options) = of_line.or_else(|| self.options_of(session)) else { return Ok(()) };
         let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));

@@ -29,6 +29,8 @@ pub(super) struct Line {
     pub(super) writing: bool,
     /// It sent a handshake among other messages, and must be closed.
     pub(super) condemned: bool,
+    /// The serial number of the last message that was answered: on a WebSocket, nothing before waits in the lane.
+    pub(super) answered: u64,
     /// The sessions that its handshakes made.
     pub(super) made: Vec<String>,
     /// Events were drained on it, and no reply behind them yet.
@@ -92,6 +94,13 @@ impl Request {
         self.channel.as_deref() == reply.channel.as_deref() && self.id == reply.id.as_ref().map(facts::text_of)
     }
 
+    /// For how long a connect wants to be held, and to wait until the next one, which is `longest` at most (rule K-9).
+    pub(super) fn wish(&self, longest: Duration) -> (Option<Duration>, Option<Duration>) {
+        let wishes = self.advice.ok().flatten().unwrap_or_default();
+        let interval = wishes.interval_ms.map(|interval| Duration::from_millis(interval).min(longest));
+        (wishes.timeout_ms.map(Duration::from_millis), interval)
+    }
+
     pub(super) fn label(&self) -> String {
         format!("{} {}", self.channel.as_deref().unwrap_or("?"), self.id.as_deref().unwrap_or("?"))
     }
@@ -126,6 +135,7 @@ impl Model {
             open: true,
             writing: false,
             condemned: false,
+            answered: 0,
             made: Vec::new(),
             ahead: false,
             fixed: None,
@@ -317,6 +327,7 @@ impl Model {
 
     fn end_line(&mut self, peer: Peer) {
         self.shuffle(peer);
+        self.wish_of_begun(peer);
         let Some(line) = self.lines.get_mut(&peer) else { return };
         (line.open, line.writing) = (false, false);
         let mut expiring = std::mem::take(&mut line.expiring);
@@ -352,8 +363,8 @@ impl Model {
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
                 // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
-                let at = session.held.take().map(|held| held.deadline.1.max(now) + longest);
-                session.expires = (Some(Time::ZERO), at);
+                session.unheard = session.held.take().map(|held| held.deadline.1.max(now));
+                session.expires = (Some(Time::ZERO), None);
                 continue;
             }
             let was_target = session.target == Known::Sure(Some(peer));
@@ -386,6 +397,7 @@ impl Model {
             if let Claim::Of(id) | Claim::May(id) = &request.claim
                 && let Some(session) = self.sessions.get_mut(id).filter(|session| session.held.is_none())
                 && session.expires.0.is_some()
+                && session.unheard.is_none()
             {
                 session.expires.1.get_or_insert(now + longest);
             }
@@ -398,6 +410,21 @@ impl Model {
                 if let Some(session) = session.filter(|session| session.held.is_none()) {
                     session.expires.0 = Some(now);
                 }
+            }
+        }
+    }
+
+    /// What a connect asked for counts, although its response fails half way (rules K-9, L-20).
+    fn wish_of_begun(&mut self, peer: Peer) {
+        let begun = |line: &&Line| line.open && line.fixed.is_some() && line.transport.is_http();
+        let Some(line) = self.lines.get(&peer).filter(begun) else { return };
+        let longest = self.config.max_client_interval;
+        for request in line.requests.iter().filter(|request| request.kind == Kind::Connect && !request.held) {
+            let (Claim::Of(id) | Claim::May(id)) = &request.claim else { continue };
+            let Some(session) = self.sessions.get_mut(id) else { continue };
+            // Not where a newer one has said something else.
+            if session.newest_connect < request.serial && !session.may_be_overtaken(peer, request.moment) {
+                session.wish = Known::Sure(request.wish(longest));
             }
         }
     }

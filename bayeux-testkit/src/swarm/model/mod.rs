@@ -187,6 +187,7 @@ impl Model {
         self.settle_removals(world);
         self.check_waiting(world)?;
         self.check_held(world)?;
+        self.settle_unheard();
         self.check_expiry(world)?;
         self.check_unanswered(world)?;
         self.check_abandoned(world)?;

@@ -27,6 +27,7 @@ impl Model {
             return Err(format!("M-15: {peer:?}: {:?} {:?} answers nothing that waits", reply.channel, reply.id));
         };
         let Some(request) = line.requests.remove(at) else { return Ok(None) };
+        line.answered = line.answered.max(request.serial);
         if reply.successful == reply.error.is_some() && !reply.advice.multiple_clients {
             return Err(format!("F-2: {} is successful:{} with {:?}", request.label(), reply.successful, reply.error));
         }
@@ -132,8 +133,11 @@ impl Model {
             // Something else may have come in between, and it took effect at any time since it came.
             session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
             session.doubt_transport(transport, moment);
-            if transport == Transport::WebSocket && session.target != Known::Sure(Some(peer)) {
-                session.target = Known::Unsure;
+            if transport == Transport::WebSocket {
+                if session.target != Known::Sure(Some(peer)) {
+                    session.target = Known::Unsure;
+                }
+                // What came later elsewhere may have been processed before.
                 session.note_target(peer, moment);
             }
             if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {

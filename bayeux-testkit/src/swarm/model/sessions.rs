@@ -8,7 +8,7 @@ use bayeux_proto::{Advice, Reconnect};
 
 use super::deliveries::Owed;
 use super::facts::Kind;
-use super::lines::{Claim, Line};
+use super::lines::{Claim, Line, Request};
 use super::{Model, Moment, Verdict, is_disconnect};
 use crate::world::{Peer, World};
 
@@ -101,6 +101,8 @@ pub(super) struct Session {
     pub(super) life_changed: bool,
     /// When a message took it from the connection that holds its connect (rule L-43).
     pub(super) left: Option<Time>,
+    /// When its held connect times out, of which nobody will hear (rule L-46).
+    pub(super) unheard: Option<Time>,
     /// When a response of it broke that had begun.
     pub(super) put_back: Option<Moment>,
     /// Its last message came then, at the latest and at the earliest.
@@ -185,6 +187,7 @@ impl Session {
             served_by_hooks: false,
             life_changed: false,
             left: None,
+            unheard: None,
             put_back: None,
             last_message: now,
             last_message_maybe: now,
@@ -444,7 +447,8 @@ impl Model {
         // Where something is being written, the message before it may wait for nothing but that.
         let waits = |line: &&Line| line.open && !line.writing && line.bound == Known::Sure(Some(id.to_owned()));
         self.lines.values().filter(waits).any(|line| {
-            let mut requests = line.requests.iter().filter(|request| !request.held);
+            let waits = |request: &&Request| !request.held && request.serial > line.answered;
+            let mut requests = line.requests.iter().filter(waits);
             let parked = requests.next().filter(|first| first.claim == Claim::Of(id.to_owned()));
             let Some(parked) = parked else { return false };
             let mut connects = requests.filter(|request| request.kind == Kind::Connect && request.may_be_of(id));
@@ -464,6 +468,20 @@ impl Model {
     /// Whether it may be about to end, or has ended: what it leaves behind is drained before its end is told.
     pub(super) fn is_leaving(&self, id: &str) -> bool {
         self.ending.contains_key(id) || self.sessions.get(id).is_some_and(|session| session.ended.is_some())
+    }
+
+    /// Connects of which nobody hears have timed out: that begins the expiry as soon as somebody looks (rule L-46).
+    pub(super) fn settle_unheard(&mut self) {
+        let now = self.now;
+        let longest = Session::longest_life(&self.config);
+        for session in self.sessions.values_mut() {
+            if session.unheard.take_if(|at| *at <= now).is_some()
+                && session.held.is_none()
+                && session.expires.0.is_some()
+            {
+                session.expires.1.get_or_insert(now + longest);
+            }
+        }
     }
 
     /// Sessions that should be gone (rules L-20 to L-24).
