@@ -23,14 +23,9 @@ macro_rules! scripts {
     ($($name:ident),* $(,)?) => {
         $(#[test] fn $name() { script::check(&folder().join(concat!(stringify!($name), ".txt")), script::run); })*
 
-        /// A script that nobody runs is worse than none.
         #[test]
         fn every_script_is_listed() {
-            let listed = [$(concat!(stringify!($name), ".txt")),*, "README.md"];
-            for entry in std::fs::read_dir(folder()).expect("the scripts are there") {
-                let name = entry.expect("it can be read").file_name();
-                assert!(listed.iter().any(|known| name == **known), "{name:?} is not listed");
-            }
+            script::check_listed(&folder(), &[$(stringify!($name)),*]);
         }
     };
 }

@@ -1,6 +1,6 @@
 //! The index of a folder of scripts, and whether it tells the truth.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The families of rules, in the order in which they build upon each other, and the highest number of each. Rules of
 /// dialects have a letter before the number.
@@ -70,6 +70,20 @@ pub fn check_index(folder: &Path) {
     }
     let wrong = complaints(&read(&folder.join("README.md")), &scripts);
     assert!(wrong.is_empty(), "{}:\n{}", folder.display(), wrong.join("\n"));
+}
+
+/// Checks that each script of a folder is one of those `names`, which tests run. A script that nobody runs is worse than
+/// none.
+///
+/// # Panics
+/// With the scripts that are not; where the folder cannot be read.
+pub fn check_listed(folder: &Path, names: &[&str]) {
+    let listing = std::fs::read_dir(folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+    let listing = listing.unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let files = listing.into_iter().map(|entry| entry.path());
+    let known = |path: &PathBuf| path.file_stem().is_some_and(|stem| names.iter().any(|name| stem == *name));
+    let unlisted: Vec<_> = files.filter(|path| !path.ends_with("README.md") && !known(path)).collect();
+    assert!(unlisted.is_empty(), "not listed: {unlisted:?}");
 }
 
 fn complaints(index: &str, scripts: &[(String, String)]) -> Vec<String> {

@@ -66,7 +66,7 @@ use crate::wire::{BrowserKey, Ended, ExchangeKey, Http, Outcome, SocketKey};
 use crate::world::{Happening, Options, World};
 use words::Reaction;
 
-pub use index::check_index;
+pub use index::{check_index, check_listed};
 pub use print::{ids_of, print};
 pub use transcript::{Outcomes, check, replay, shards};
 pub use words::{Wrong, duration};
