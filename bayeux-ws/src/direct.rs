@@ -159,6 +159,8 @@ struct Protocol {
     texts: VecDeque<Bytes>,
     /// The first of them, decoded.
     inbox: VecDeque<Batch>,
+    /// What was read behind a ping that has to wait for them.
+    behind: Option<Bytes>,
     /// What is to be done once they are processed.
     end: Option<End>,
 }
@@ -186,9 +188,16 @@ impl Direct {
         let turn = Turn { pipe: Arc::clone(&pipe), messages_per_frame: options.messages_per_frame };
         link.write_directly(Box::new(turn));
         let context = WebSocketContext::from_partially_read(ahead, Role::Server, Some(config));
-        let mut protocol =
-            Protocol { context, config, limits, texts: VecDeque::new(), inbox: VecDeque::new(), end: None };
-        protocol.take_apart(&[], &pipe);
+        let mut protocol = Protocol {
+            context,
+            config,
+            limits,
+            texts: VecDeque::new(),
+            inbox: VecDeque::new(),
+            behind: None,
+            end: None,
+        };
+        protocol.behind = protocol.take_apart(&[], &pipe).map(|_| Bytes::new());
         Self { socket, pipe, protocol, link, options, active: Instant::now() }
     }
 
@@ -233,14 +242,19 @@ impl Direct {
 
     /// Processes what was read, as far as the engine wants it.
     async fn process(&mut self) -> Result<(), End> {
-        while self.protocol.fill_inbox() {
-            self.link.receive_all(&mut self.protocol.inbox).await;
-            if !self.protocol.inbox.is_empty() {
-                return Ok(());
+        loop {
+            while self.protocol.fill_inbox() {
+                self.link.receive_all(&mut self.protocol.inbox).await;
+                if !self.protocol.inbox.is_empty() {
+                    return Ok(());
+                }
             }
-        }
-        if let Some(end) = self.protocol.end.take() {
-            return Err(end);
+            if let Some(end) = self.protocol.end.take() {
+                return Err(end);
+            }
+            let Some(behind) = self.protocol.behind.take() else { break };
+            let left = self.protocol.take_apart(&behind, &self.pipe);
+            self.protocol.behind = left.map(|left| behind.slice(behind.len() - left..));
         }
         // Nothing more is read before the answers to pings are written: one who pings and does not read would have us keep
         // all of them.
@@ -308,27 +322,35 @@ impl Protocol {
             let mut read = ReadBuf::new(buffer);
             match ready!(Pin::new(socket).poll_read(cx, &mut read)) {
                 Ok(()) if read.filled().is_empty() => self.end = Some(End::Gone),
-                Ok(()) => self.take_apart(read.filled(), pipe),
+                Ok(()) => {
+                    let left = self.take_apart(read.filled(), pipe);
+                    self.behind = left.map(|left| Bytes::copy_from_slice(&read.filled()[read.filled().len() - left..]));
+                }
                 Err(error) => self.end = Some(failed(&Error::Io(error))),
             }
             Poll::Ready(())
         })
     }
 
-    fn take_apart(&mut self, input: &[u8], pipe: &Pipe) {
+    /// Takes frames apart until something has to wait for the messages before it: says how many bytes of the input are
+    /// left then.
+    fn take_apart(&mut self, input: &[u8], pipe: &Pipe) -> Option<usize> {
         let mut tap = Tap { input, pipe };
         while self.end.is_none() {
             match self.context.read(&mut tap) {
                 Ok(Message::Text(text)) => self.texts.push_back(text.into()),
                 Ok(Message::Binary(_)) => self.end = Some(End::Close(CloseCode::Unsupported, "Text Only")),
-                // tungstenite has answers of its own to these.
+                // tungstenite answers it when it is called next: behind the replies to what came before, and not at all
+                // behind what is no envelope. Clients find out so how far we are.
+                Ok(Message::Ping(_)) if !self.texts.is_empty() => return Some(tap.input.len()),
                 Ok(Message::Ping(_) | Message::Pong(_) | Message::Frame(_)) => {}
                 // And to this, which is the last frame, behind the replies to what came before.
                 Ok(Message::Close(_)) => self.end = Some(End::Bidden),
-                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(Error::Io(error)) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => self.end = Some(failed(&error)),
             }
         }
+        None
     }
 
     /// Decodes the next envelopes, as many as one turn takes: decoded they are much larger. Says whether there are any.

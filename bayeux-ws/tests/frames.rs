@@ -92,6 +92,35 @@ async fn each_mistake_has_its_close_code() {
     answered(&mut running.raw().await).await;
 }
 
+/// Who pings behind a message learns by the answer that the message was processed: whatever arrives together, pongs are in
+/// their place among the replies, and none comes behind what is no envelope (TW-20).
+#[tokio::test]
+async fn pongs_keep_their_place() {
+    let running = start(quick()).await;
+    let ping = |payload: &[u8]| frame(0x89, payload);
+    let ask = frame(TEXT, ASK);
+    let mut stream = running.raw().await;
+    let large = frame(TEXT, format!("[{{\"x\":\"{}\"}}]", "x".repeat(200_000)).as_bytes());
+    stream
+        .write_all(&[&ping(b"1")[..], &ask, &ping(b"2"), &ping(b"3"), &ask, &large, &ping(b"4")].concat())
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..7 {
+        let (first, payload) = read_frame(&mut stream).await.unwrap();
+        seen.push(if first == 0x8a { String::from_utf8(payload).unwrap() } else { format!("{first:x}") });
+    }
+    assert_eq!(seen, ["1", "81", "2", "3", "81", "81", "4"]);
+
+    for bad in [&b"[{"[..], b"1", b"[{\"a\":1,}]"] {
+        let mut stream = running.raw().await;
+        stream.write_all(&[&ask[..], &frame(TEXT, bad), &ping(b"in vain"), &ask].concat()).await.unwrap();
+        assert_eq!(read_frame(&mut stream).await.unwrap().0, TEXT);
+        let (first, _) = read_frame(&mut stream).await.unwrap();
+        assert_eq!(first, 0x88);
+    }
+}
+
 /// TW-28: a close frame is answered with its code; one with a code that may not be sent fails the connection.
 #[tokio::test]
 async fn close_is_answered() {
