@@ -7,6 +7,7 @@ use bayeux_proto::{ByteString, ChannelKind, ChannelName, ChannelPattern, Frozen,
 
 use crate::event::{ChannelQueue, ChannelSetting, ChannelSettings};
 use crate::id::ShardId;
+use crate::interest::Interest;
 use crate::lane::LaneId;
 use crate::session::SessionKey;
 use crate::slab::{Key, Slab};
@@ -24,6 +25,8 @@ pub(crate) struct Channel {
     pub(crate) wanted_by: BTreeSet<ShardId>,
     /// The last message, where it is to be kept.
     pub(crate) retained: Option<Frozen>,
+    /// Whether other shards know that this one wants what is published here.
+    interested: bool,
     /// At its home only: when it is removed for being unused (rule A-5).
     pub(crate) idle_timer: Option<TimerKey>,
 }
@@ -33,6 +36,11 @@ impl Channel {
     pub(crate) fn is_idle(&self) -> bool {
         let ChannelSettings { persistent, retained, attended, .. } = self.settings;
         !(persistent || retained || attended) && self.subscribers.is_empty() && self.wanted_by.is_empty()
+    }
+
+    /// Whether this shard wants what is published here.
+    pub(crate) fn is_wanted(&self) -> bool {
+        !self.subscribers.is_empty() || self.settings.retained
     }
 
     pub(crate) fn apply(&mut self, setting: ChannelSetting) {
@@ -96,6 +104,8 @@ pub(crate) struct Channels {
     subscription: u64,
     /// Whether any channel was ever given a limit of its own: where not, none is asked for it.
     has_queues: bool,
+    /// What other shards know of this one's subscribers.
+    interest: Option<Interest>,
 }
 
 impl Channels {
@@ -107,7 +117,32 @@ impl Channels {
             wild: 0,
             subscription: 0,
             has_queues: false,
+            interest: None,
         }
+    }
+
+    /// Has other shards know what this one wants of channels that are added from now on.
+    pub(crate) fn share(&mut self, interest: Interest) {
+        self.interest = Some(interest);
+    }
+
+    /// Adds the other shards that may want what is published on `name`, where that is known.
+    pub(crate) fn wanted_elsewhere(&self, name: &ChannelName, shards: &mut Vec<ShardId>) -> bool {
+        let Some(interest) = &self.interest else { return false };
+        interest.of_others(name, shards);
+        true
+    }
+
+    /// Has other shards know whether this one wants what is published on a channel, where that has changed.
+    fn tell(&mut self, key: ChannelKey) {
+        let Some(interest) = &mut self.interest else { return };
+        let Some(channel) = self.slab.get_mut(key) else { return };
+        match (channel.interested, channel.is_wanted()) {
+            (false, true) => interest.add(&channel.pattern),
+            (true, false) => interest.remove(&channel.pattern),
+            (false, false) | (true, true) => return,
+        }
+        channel.interested = !channel.interested;
     }
 
     /// Changes what a channel is set to.
@@ -115,6 +150,7 @@ impl Channels {
         let Some(channel) = self.slab.get_mut(key) else { return };
         change(channel);
         self.has_queues |= channel.settings.queue.is_some();
+        self.tell(key);
     }
 
     /// How many messages of a channel a session's queue may hold.
@@ -163,9 +199,11 @@ impl Channels {
             subscribers: BTreeMap::new(),
             wanted_by: BTreeSet::new(),
             retained: None,
+            interested: false,
             idle_timer: None,
         });
         self.by_name.insert(name, key);
+        self.tell(key);
         key
     }
 
@@ -173,6 +211,9 @@ impl Channels {
         let channel = self.slab.remove(key)?;
         self.by_name.remove(channel.pattern.text());
         self.wild -= usize::from(channel.pattern.wildcard().is_some());
+        if let Some(interest) = self.interest.as_mut().filter(|_| channel.interested) {
+            interest.remove(&channel.pattern);
+        }
         Some(channel)
     }
 
@@ -182,7 +223,20 @@ impl Channels {
         self.subscription += 1;
         let first = channel.subscribers.is_empty();
         channel.subscribers.insert(self.subscription, session);
+        if first {
+            self.tell(key);
+        }
         Some((self.subscription, first))
+    }
+
+    /// Takes a subscriber off; returns whether it was the last of this shard.
+    pub(crate) fn unsubscribe(&mut self, key: ChannelKey, place: u64) -> bool {
+        let Some(channel) = self.slab.get_mut(key) else { return false };
+        let last = channel.subscribers.remove(&place).is_some() && channel.subscribers.is_empty();
+        if last {
+            self.tell(key);
+        }
+        last
     }
 
     /// Collects the channels that a publish on `name` reaches, from the widest wildcard to `name` itself (rule Q-1),

@@ -20,6 +20,7 @@ use crate::event::{
 };
 use crate::ext::Timestamps;
 use crate::id::{BrowserId, ClientId, ConnectionKey, IdSource, ShardId};
+use crate::interest::{Interest, Interests};
 use crate::lane::Lanes;
 use crate::queue::QueueLimits;
 use crate::session::{Session, SessionKey, Sessions};
@@ -50,7 +51,7 @@ pub struct Engine {
     /// The number of the last fan-out (rule Q-4).
     pub(crate) stamp: u64,
     /// Publishes of this shard that were queued for nobody here, and how many shards are still to say so too.
-    pub(crate) receipts: BTreeMap<Receipt, u16>,
+    pub(crate) receipts: BTreeMap<Receipt, usize>,
     /// Set by [`Command::Shutdown`].
     pub(crate) stopping: bool,
     /// What the server's own channels begin with.
@@ -59,6 +60,8 @@ pub struct Engine {
     pub(crate) timestamps: Timestamps,
     /// Whether what is delivered to a session keeps it from being idle (rule XV-1).
     pub(crate) delivery_is_activity: bool,
+    /// Reused by publishes.
+    pub(crate) elsewhere: Vec<ShardId>,
     /// Reused by fan-out.
     pub(crate) matched: Vec<ChannelKey>,
     /// Reused by fan-out.
@@ -117,10 +120,20 @@ impl Engine {
             reserved,
             timestamps: Timestamps::default(),
             delivery_is_activity,
+            elsewhere: Vec::new(),
             matched: Vec::new(),
             woken: Vec::new(),
             spare: Spare::default(),
         }
+    }
+
+    /// Shares with the other engines of the process what their subscribers want: `interests`, one for all of them, made
+    /// for as many shards as [`Config::shards`] says. From then on a publish is forwarded only to those of them that may
+    /// have somebody for it. Without it, every publish goes to every other shard.
+    ///
+    /// Before the first input, and by all engines of a server or none: who does not would be forwarded nothing.
+    pub fn share_interests(&mut self, interests: Arc<Interests>) {
+        self.channels.share(Interest::new(interests, self.shard));
     }
 
     /// Takes an input. Cannot fail: a peer's mistake becomes a reply or a close, a stale key is ignored. A `now`

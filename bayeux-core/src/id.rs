@@ -195,14 +195,17 @@ impl Hasher for OwnKeyHasher {
     }
 }
 
-/// A shard of `shards` for a text: the same in every process and on every machine. FNV-1a, and the finaliser of
-/// MurmurHash3, since FNV alone leaves texts that differ in their last letter in one shard.
+/// A shard of `shards` for a text: the same in every process and on every machine.
 fn shard_by_hash(text: &str, shards: u16) -> u16 {
+    (text_hash(text) % u64::from(shards.max(1))) as u16
+}
+
+/// FNV-1a, and the finaliser of MurmurHash3, since FNV alone leaves texts that differ in their last letter in one shard.
+pub(crate) fn text_hash(text: &str) -> u64 {
     let hash =
         text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, b| (hash ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
-    let hash = hash ^ (hash >> 33);
-    (hash % u64::from(shards.max(1))) as u16
+    hash ^ (hash >> 33)
 }
 
 /// Base-36 digits that hold 128 bits.

@@ -77,7 +77,8 @@
 //!
 //! One engine per CPU core, each the only owner of its sessions. [`ClientId::shard_of`] and [`BrowserId::shard`] say
 //! which engine an envelope belongs to; [`Forward`]s carry publishes and channel news between engines. A WebSocket
-//! whose session lives elsewhere moves: close it here, open it there, unless [`Engine::is_bound`].
+//! whose session lives elsewhere moves: close it here, open it there, unless [`Engine::is_bound`]. Engines of one process
+//! may share [`Interests`], so that a publish goes only to shards that have somebody for it.
 
 pub mod config;
 
@@ -91,6 +92,7 @@ mod engine;
 mod event;
 mod ext;
 mod id;
+mod interest;
 mod lane;
 mod life;
 mod meta;
@@ -113,5 +115,6 @@ pub use event::{
     SessionSetting, SessionSettings, Verdict,
 };
 pub use id::{BrowserId, ClientId, ConnectionKey, IdSource, OwnKeyHasher, OwnKeyMap, ShardId};
+pub use interest::Interests;
 pub use queue::QueueView;
 pub use time::{Time, UnixTime};

@@ -2,12 +2,12 @@
 
 use bayeux_proto::{ChannelKind, ChannelName, ErrorField, Event, Frozen, Lazy};
 
-use crate::channel::ChannelKey;
+use crate::channel::{Channel, ChannelKey};
 use crate::delivery::{Enqueuing, Share, Wake};
 use crate::engine::Engine;
 use crate::event::{Forward, Notice, Points, Receipt, Ruling};
 use crate::ext::TIMESTAMP;
-use crate::id::ClientId;
+use crate::id::{ClientId, ShardId};
 use crate::lane::{Flow, Lane, Step, Work};
 use crate::meta::denial;
 use crate::session::SessionKey;
@@ -43,8 +43,8 @@ impl Engine {
         self.publish(channel, event, lane.session, work.receipt.take())
     }
 
-    /// From the extensions on: encodes the event once, hands it to every other shard and to every local subscriber.
-    /// Returns whether the extensions let it through.
+    /// From the extensions on: encodes the event once, hands it to the other shards that want it and to every local
+    /// subscriber. Returns whether the extensions let it through.
     pub(crate) fn publish(
         &mut self,
         channel: ChannelName,
@@ -72,43 +72,54 @@ impl Engine {
         if event.lazy == Lazy::No {
             event.lazy = lazy;
         }
-        let wanted = matched.iter().any(|key| {
-            let channel = self.channels.get(*key);
-            channel.is_some_and(|channel| !channel.subscribers.is_empty() || channel.settings.retained)
-        });
-        if wanted || self.config.shards > 1 {
+        let mut elsewhere = std::mem::take(&mut self.elsewhere);
+        elsewhere.clear();
+        self.find_elsewhere(&channel, &matched, &mut elsewhere);
+        let wanted = matched.iter().any(|key| self.channels.get(*key).is_some_and(Channel::is_wanted));
+        if wanted || !elsewhere.is_empty() {
             let event = event.freeze();
             self.retain(&matched, &event);
             let sender = from.and_then(|key| self.sessions.get(key)).map(|session| session.id.clone());
-            if self.config.shards > 1 {
+            if !elsewhere.is_empty() {
                 let channel = channel.detach();
-                self.forward_to_others(|| Forward::Publish {
-                    channel: channel.clone(),
-                    event: event.clone(),
-                    sender: sender.clone(),
-                    receipt,
-                });
+                for &to in &elsewhere {
+                    let (channel, event, sender) = (channel.clone(), event.clone(), sender.clone());
+                    self.forward(to, Forward::Publish { channel, event, sender, receipt });
+                }
             }
             let queued = self.fan_out(&matched, &event, from, sender.as_ref());
-            match receipt.filter(|_| !queued && self.config.shards > 1) {
-                // Others may have somebody.
-                Some(receipt) => drop(self.receipts.insert(receipt, self.config.shards - 1)),
+            match receipt.filter(|_| !queued && !elsewhere.is_empty()) {
+                // They may have somebody.
+                Some(receipt) => drop(self.receipts.insert(receipt, elsewhere.len())),
                 None => self.confirm(receipt, queued),
             }
         } else {
             self.confirm(receipt, false);
         }
+        self.elsewhere = elsewhere;
         self.matched = matched;
         true
     }
 
+    /// Finds the other shards that a publish goes to.
+    fn find_elsewhere(&self, name: &ChannelName, matched: &[ChannelKey], shards: &mut Vec<ShardId>) {
+        // A shard that has yet to hear that the channel keeps its last message hears it before this one.
+        if self.keeper(name.as_str(), matched).is_some() || !self.channels.wanted_elsewhere(name, shards) {
+            shards.extend(self.others());
+        }
+    }
+
+    /// Of the channels that match, the published one itself, where it keeps its last message.
+    fn keeper(&self, name: &str, matched: &[ChannelKey]) -> Option<ChannelKey> {
+        matched.iter().copied().find(|key| {
+            let channel = self.channels.get(*key);
+            channel.is_some_and(|channel| channel.settings.retained && channel.pattern.as_str() == name)
+        })
+    }
+
     /// Keeps the event where its own channel, one of those that match, keeps the last one.
     fn retain(&mut self, matched: &[ChannelKey], event: &Frozen) {
-        let keeps = |key: &ChannelKey| {
-            let channel = self.channels.get(*key);
-            channel.is_some_and(|channel| channel.settings.retained && event.channel() == channel.pattern.as_str())
-        };
-        if let Some(channel) = matched.iter().copied().find(keeps).and_then(|key| self.channels.get_mut(key)) {
+        if let Some(channel) = self.keeper(event.channel(), matched).and_then(|key| self.channels.get_mut(key)) {
             channel.retained = Some(event.clone());
         }
     }

@@ -224,8 +224,7 @@ impl Engine {
 
     /// Takes a subscriber off a channel.
     pub(crate) fn drop_subscriber(&mut self, key: ChannelKey, place: u64) {
-        let Some(channel) = self.channels.get_mut(key) else { return };
-        if channel.subscribers.remove(&place).is_some() && channel.subscribers.is_empty() {
+        if self.channels.unsubscribe(key, place) {
             self.interest_changed(key, false);
         }
     }
@@ -374,9 +373,15 @@ impl Engine {
     }
 
     pub(crate) fn forward_to_others(&mut self, item: impl Fn() -> Forward) {
-        for to in (0..self.config.shards).map(ShardId).filter(|to| *to != self.shard) {
-            self.outputs.push_back(Output::Forward { to, item: Box::new(item()) });
+        for to in self.others() {
+            self.forward(to, item());
         }
+    }
+
+    /// All other shards.
+    pub(crate) fn others(&self) -> impl Iterator<Item = ShardId> + use<> {
+        let own = self.shard;
+        (0..self.config.shards).map(ShardId).filter(move |shard| *shard != own)
     }
 }
 

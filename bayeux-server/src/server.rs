@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bayeux_core::{BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, LinkFacts, ShardId, Transport};
+use bayeux_core::{
+    BrowserId, ClientId, Command, Config, ConnectionKey, Engine, Input, Interests, LinkFacts, ShardId, Transport,
+};
 use bayeux_proto::{Batch, BinaryData, ChannelName, Event, Limits, meta};
 use http::header::USER_AGENT;
 use http::request::Parts;
@@ -262,6 +264,7 @@ impl Server {
         let registry = Arc::new(Registry::new(table));
         let clock = Clock::start();
         let epoch = clock::unix_time();
+        let interests = (config.shards > 1).then(|| Arc::new(Interests::new(config.shards)));
         let shards = (0..config.shards)
             .map(|index| {
                 let shard = ShardId(index);
@@ -269,7 +272,10 @@ impl Server {
                 let initialising = Initialising::default();
                 let hooks = EngineHooks { registry: Arc::clone(&registry), initialising: Arc::clone(&initialising) };
                 let hooks = Box::new(hooks);
-                let engine = Engine::new(Arc::clone(&config), shard, ids, hooks, clock.now(), epoch);
+                let mut engine = Engine::new(Arc::clone(&config), shard, ids, hooks, clock.now(), epoch);
+                if let Some(interests) = &interests {
+                    engine.share_interests(Arc::clone(interests));
+                }
                 Ok(Shard::new(shard, engine, initialising))
             })
             .collect::<Result<Box<[_]>, BuildError>>()?;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_core::{
-    BrowserId, Budget, ClientId, Command, Config, ConnectionKey, Decision, Engine, Forward, Input, Notice, Question,
-    ShardId, Time, Transport, UnixTime, Verdict,
+    BrowserId, Budget, ClientId, Command, Config, ConnectionKey, Decision, Engine, Forward, Input, Interests, Notice,
+    Question, ShardId, Time, Transport, UnixTime, Verdict,
 };
 use bayeux_proto::{ChannelPattern, Limits, Message, Outgoing, decode};
 use bytes::Bytes;
@@ -42,6 +42,8 @@ pub struct Options {
     /// The longest time that a message between two shards takes. Default: zero, so that a step is complete when it
     /// returns.
     pub link_delay: Duration,
+    /// Whether the engines share their [`Interests`]. Default: they do.
+    pub interests: bool,
     /// When writes end. Default: [`Writes::AtOnce`].
     pub writes: Writes,
     /// Events per WebSocket frame; 0: all of a turn in one (rule O-35). Default: 1.
@@ -68,6 +70,7 @@ impl Options {
             seed: 1,
             config,
             link_delay: Duration::ZERO,
+            interests: true,
             writes: Writes::AtOnce,
             messages_per_frame: 1,
             budget: Budget::UNLIMITED,
@@ -123,6 +126,7 @@ pub struct World {
     agenda: BTreeMap<(Time, u64), Planned>,
     planned: u64,
     links: BTreeMap<(ShardId, ShardId), Link>,
+    forwarded_publishes: u64,
     pending: Vec<Pending>,
     stale: Vec<Pending>,
     /// Peers that take nothing at present.
@@ -200,10 +204,16 @@ impl World {
         options.config.validate().expect("the test's options are valid");
         let hooks = ScriptedHooks::default();
         let config = Arc::new(options.config.clone());
+        let interests = (options.interests && config.shards > 1).then(|| Arc::new(Interests::new(config.shards)));
         let engine = |shard| {
             let ids = SeededIds::new(options.seed.wrapping_mul(1_000_003) ^ u64::from(shard) << 48);
             let epoch = UnixTime::from_millis(1_700_000_000_000);
-            Engine::new(config.clone(), ShardId(shard), Box::new(ids), Box::new(hooks.clone()), Time::ZERO, epoch)
+            let (ids, hooks) = (Box::new(ids), Box::new(hooks.clone()));
+            let mut engine = Engine::new(config.clone(), ShardId(shard), ids, hooks, Time::ZERO, epoch);
+            if let Some(interests) = &interests {
+                engine.share_interests(Arc::clone(interests));
+            }
+            engine
         };
         Self {
             engines: (0..options.config.shards).map(engine).collect(),
@@ -219,6 +229,7 @@ impl World {
             agenda: BTreeMap::new(),
             planned: 0,
             links: BTreeMap::new(),
+            forwarded_publishes: 0,
             pending: Vec::new(),
             stale: Vec::new(),
             stalled: BTreeSet::new(),
@@ -229,6 +240,11 @@ impl World {
             trace: Trace::new(options.steps_kept),
             options,
         }
+    }
+
+    /// How many publishes shards have forwarded to others, each counted for each of them.
+    pub fn forwarded_publishes(&self) -> u64 {
+        self.forwarded_publishes
     }
 
     /// The rules of the application.

@@ -120,8 +120,10 @@ fn bound_websocket_does_not_move() {
 #[test]
 fn publish_reaches_every_shard_once() {
     for shards in SHARDS {
-        for delay in [Duration::ZERO, SLOW] {
-            let mut world = World::new(options(shards, delay));
+        for (delay, interests) in [(Duration::ZERO, true), (SLOW, true), (SLOW, false)] {
+            let mut options = options(shards, delay);
+            options.interests = interests;
+            let mut world = World::new(options);
             let mut clients: Vec<_> = (0..8).map(|_| Client::websocket(&mut world).connected(&mut world)).collect();
             for client in &mut clients {
                 for name in ["/a/*", "/a/**", "/**"] {
@@ -138,6 +140,91 @@ fn publish_reaches_every_shard_once() {
                 data.sort_unstable();
                 assert_eq!(data, (0..8).collect::<Vec<_>>(), "{shards} shards");
             }
+        }
+    }
+}
+
+/// With shared interests a publish goes to the shards that have somebody for it, and to no other; without, to all.
+#[test]
+fn publish_goes_where_it_is_wanted() {
+    for shards in [2, 4] {
+        let mut world = World::new(options(shards, Duration::ZERO));
+        let mut blind = options(shards, Duration::ZERO);
+        blind.interests = false;
+        let mut blind = World::new(blind);
+        let mut alone = Client::websocket(&mut blind).connected(&mut blind);
+        alone.publish(&mut blind, "/a/b", json!(0));
+        assert_eq!(blind.forwarded_publishes(), u64::from(shards) - 1);
+
+        // Each in a shard of its own.
+        let mut alice = Client::websocket(&mut world).connected(&mut world);
+        let mut others: Vec<_> = (1..shards).map(|_| Client::websocket(&mut world).connected(&mut world)).collect();
+        let mut publisher = alice.moved(alice.via());
+        let mut forwarded = |world: &mut World| {
+            let before = world.forwarded_publishes();
+            publisher.publish(world, "/a/b", json!(1));
+            world.forwarded_publishes() - before
+        };
+        assert_eq!(forwarded(&mut world), 0, "nobody");
+        alice.subscribe(&mut world, "/a/b");
+        assert_eq!(forwarded(&mut world), 0, "nobody else");
+        for name in ["/a/b", "/a/*", "/a/**", "/**"] {
+            for (at, other) in others.iter_mut().enumerate() {
+                other.subscribe(&mut world, name);
+                assert_eq!(forwarded(&mut world), at as u64 + 1, "{name}");
+            }
+            for (at, other) in others.iter_mut().enumerate() {
+                other.unsubscribe(&mut world, name);
+                assert_eq!(forwarded(&mut world), u64::from(shards) - 2 - at as u64, "{name}");
+            }
+        }
+        others[0].subscribe(&mut world, "/a/c");
+        assert_eq!(forwarded(&mut world), 0, "another channel");
+        others[0].subscribe(&mut world, "/a/b");
+        others[0].subscribe(&mut world, "/**");
+        assert_eq!(forwarded(&mut world), 1, "once");
+        others[0].disconnect(&mut world);
+        assert_eq!(forwarded(&mut world), 0, "who has gone");
+    }
+}
+
+/// Who publishes having seen a subscription confirmed reaches its subscriber, however slow the links are.
+#[test]
+fn confirmed_subscription_misses_nothing() {
+    for shards in [2, 4] {
+        let mut world = World::new(options(shards, SLOW));
+        let mut clients: Vec<_> = (0..4).map(|_| Client::websocket(&mut world).connected(&mut world)).collect();
+        // So that it exists, and no link has to be waited for.
+        clients[0].send(&mut world, json!({"channel": "/a", "data": 0}));
+        arrive(&mut world);
+        for at in 1..4 {
+            let reply = clients[at].subscribe(&mut world, "/a");
+            assert_eq!(reply["successful"], true, "{reply}");
+            clients[0].publish(&mut world, "/a", json!(at));
+        }
+        arrive(&mut world);
+        for (at, client) in clients.iter().enumerate().skip(1) {
+            let data: Vec<_> = client.data(&world).iter().filter_map(Value::as_u64).collect();
+            // Earlier ones may have been under way to another session in its shard.
+            assert!(data.ends_with(&(at as u64..4).collect::<Vec<_>>()), "{data:?}, {shards} shards");
+        }
+    }
+}
+
+/// A channel's last message is kept in every shard, also where nobody is subscribed yet, and where the wish to keep it is
+/// still under way.
+#[test]
+fn retained_message_reaches_every_shard() {
+    for shards in SHARDS {
+        let mut world = World::new(options(shards, SLOW));
+        world.command(Command::SetChannel { channel: pattern("/a"), setting: ChannelSetting::Retained(true) });
+        let mut clients: Vec<_> = (0..4).map(|_| Client::websocket(&mut world).connected(&mut world)).collect();
+        arrive(&mut world);
+        clients[0].publish(&mut world, "/a", json!(1));
+        arrive(&mut world);
+        for client in &mut clients {
+            client.subscribe(&mut world, "/a");
+            assert_eq!(client.data(&world), [json!(1)], "{shards} shards");
         }
     }
 }

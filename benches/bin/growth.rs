@@ -2,11 +2,12 @@
 //! thread's own processor time, in nanoseconds. `benches/measure growth` draws them.
 
 use std::io::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_benches::paths::{meta_connect, publish};
 use bayeux_benches::{Bench, batch, client_id};
-use bayeux_core::{Config, ConnectionKey, Forward, ShardId};
+use bayeux_core::{Config, ConnectionKey, Forward, Interests, ShardId};
 use bayeux_proto::{ByteString, ChannelLimits, ChannelName, Event, RawJson};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -29,8 +30,9 @@ fn main() -> std::io::Result<()> {
         rows.push(row("publish_deep", channels, publishes(channels, "/**")));
     }
     for shards in SHARDS {
-        rows.push(row("publish_shards", shards.into(), publishes_of_shard(shards)));
+        rows.push(row("publish_shards", shards.into(), publishes_of_shard(shards, true)));
         if shards > 1 {
+            rows.push(row("publish_everywhere", shards.into(), publishes_of_shard(shards, false)));
             rows.push(row("unwanted", shards.into(), unwanted(shards)));
         }
     }
@@ -153,10 +155,14 @@ fn one_of(shards: u16) -> (Bench, String) {
     (Bench::new(config), channel)
 }
 
-/// A publish to a room of ten sessions, all of them in this shard: what being one of many adds to it.
-fn publishes_of_shard(shards: u16) -> f64 {
+/// A publish to a room of ten sessions, all of them in this shard: what being one of many adds to it, where it is known
+/// that the others do not want it, and where each of them gets it.
+fn publishes_of_shard(shards: u16, known: bool) -> f64 {
     const ROOM: u64 = 10;
     let (mut bench, channel) = one_of(shards);
+    if known {
+        bench.share_interests(&Arc::new(Interests::new(shards)));
+    }
     let publisher = bench.subscriber(1, "");
     for n in 2..=ROOM + 1 {
         bench.subscriber(n, &channel);

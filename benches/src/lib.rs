@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bayeux_core::{
-    Budget, Config, ConnectionKey, Engine, Forward, IdSource, Input, LinkFacts, NoHooks, Output, ShardId, Time,
-    Transport, UnixTime,
+    Budget, Config, ConnectionKey, Engine, Forward, IdSource, Input, Interests, LinkFacts, NoHooks, Output, ShardId,
+    Time, Transport, UnixTime,
 };
 use bayeux_proto::{Batch, Limits, Outgoing, decode};
 use bytes::Bytes;
@@ -43,6 +43,11 @@ impl Bench {
         let ids = Box::new(Counter(0));
         let engine = Engine::new(Arc::new(config), ShardId(0), ids, Box::new(NoHooks), Time::ZERO, UnixTime::default());
         Self { engine, now: Time::ZERO, opened: 0, out: Vec::new(), ready: Vec::new() }
+    }
+
+    /// Has the engine send publishes only to shards that want them.
+    pub fn share_interests(&mut self, interests: &Arc<Interests>) {
+        self.engine.share_interests(Arc::clone(interests));
     }
 
     /// Opens a connection; the `n`th session's id is [`client_id`]`(n)`, counted from 1.

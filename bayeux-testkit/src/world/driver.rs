@@ -290,6 +290,7 @@ impl World {
         if to == from || to.0 >= self.options.config.shards {
             self.fail(format_args!("{from:?} forwards to {to:?}"));
         }
+        self.forwarded_publishes += u64::from(matches!(item, Forward::Publish { .. }));
         let delay = self.random.duration_up_to(self.options.link_delay);
         let link = self.links.entry((from, to)).or_default();
         link.last = link.last.max(self.now + delay);
