@@ -55,9 +55,8 @@ impl TransportService for CallbackPolling {
         let parking = request.extensions().get::<Parking>().cloned();
         // Its body, if it has one, says nothing.
         let (parts, _) = request.into_parts();
-        // Boxed, so that an exchange that is held has no room for its request.
         let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), parts));
-        Box::pin(async move { exchange::respond(beginning.await, parking, false, &options).await })
+        Box::pin(exchange::respond(beginning, parking, false, options))
     }
 }
 

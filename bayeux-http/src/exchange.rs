@@ -1,7 +1,11 @@
 //! What the HTTP transports share: from the messages of a request to an exchange with the engine, and back.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
 use bayeux_server::core::{BrowserId, LinkFacts};
-use bayeux_server::proto::{Batch, DecodeError, encode, escape_line_separators};
+use bayeux_server::proto::{Batch, DecodeError, Outgoing, encode, escape_line_separators};
 use bayeux_server::{
     CloseReason, Link, Parking, ResponseBody, ResponseHeaders, Server, Transport, is_over_tls, text_response,
 };
@@ -66,8 +70,13 @@ impl Begun {
         Self { link, form, secure, headers }
     }
 
-    async fn respond(mut self, options: &HttpOptions) -> Response<ResponseBody> {
-        let mut response = match self.link.response().await {
+    /// The response with those messages, or the one that says why there are none.
+    fn response(
+        mut self,
+        messages: Result<Vec<Outgoing>, CloseReason>,
+        options: &HttpOptions,
+    ) -> Response<ResponseBody> {
+        let mut response = match messages {
             Ok(messages) => {
                 let cookie = self.link.browser().and_then(|id| set_cookie(options, &id, self.secure));
                 let body = self.form.body(encode(&messages));
@@ -88,27 +97,32 @@ impl Begun {
     }
 }
 
-/// Waits for the response to a request, as long as it takes.
-pub(crate) async fn respond(
-    begun: Result<Begun, Refusal>,
+/// Waits for the response to a request, as long as it takes. `beginning` is boxed, so that an exchange that is held has
+/// no room for its request.
+#[allow(clippy::manual_async_fn, reason = "an async function would have room for its arguments twice")]
+pub(crate) fn respond(
+    beginning: Pin<Box<impl Future<Output = Result<Begun, Refusal>> + Send>>,
     parking: Option<Parking>,
     http1: bool,
-    options: &HttpOptions,
-) -> Response<ResponseBody> {
-    match begun {
-        Ok(begun) => {
-            if begun.link.is_held() {
-                parking.inspect(Parking::park);
+    options: Arc<HttpOptions>,
+) -> impl Future<Output = Response<ResponseBody>> + Send {
+    async move {
+        match beginning.await {
+            Ok(mut begun) => {
+                if begun.link.is_held() {
+                    parking.inspect(Parking::park);
+                }
+                let messages = begun.link.response().await;
+                begun.response(messages, &options)
             }
-            begun.respond(options).await
-        }
-        Err(refusal) => {
-            let mut response = refusal.response();
-            if http1 && refusal.leaves_body() {
-                // Said, so that no client is surprised (rule TH-53).
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            Err(refusal) => {
+                let mut response = refusal.response();
+                if http1 && refusal.leaves_body() {
+                    // Said, so that no client is surprised (rule TH-53).
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
             }
-            response
         }
     }
 }

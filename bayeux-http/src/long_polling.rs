@@ -44,10 +44,9 @@ impl TransportService for LongPolling {
         let cors = cors::headers(&options.allowed_origins, request.headers());
         let http1 = request.version() < Version::HTTP_2;
         let parking = request.extensions().get::<Parking>().cloned();
-        // Boxed, so that an exchange that is held has no room for reading its request.
         let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), request));
         Box::pin(async move {
-            let mut response = exchange::respond(beginning.await, parking, http1, &options).await;
+            let mut response = exchange::respond(beginning, parking, http1, options).await;
             response.headers_mut().extend(cors);
             response
         })
@@ -136,7 +135,20 @@ impl<'a> Gathered<'a> {
 
 #[cfg(test)]
 mod tests {
+    use bayeux_server::Config;
+
     use super::*;
+
+    /// Exchanges are many, and nearly all of them are held.
+    #[tokio::test]
+    async fn exchanges_are_small() {
+        let server = Server::builder(Config::default()).build().unwrap();
+        let exchange = LongPolling::new(HttpOptions::default())
+            .unwrap()
+            .serve(&server, Request::new(RequestBody::new(http_body_util::Empty::new())));
+        let size = size_of_val(&*exchange);
+        assert!(size <= 500, "{size} bytes");
+    }
 
     /// Z-9: however a form divides its messages, the limits are those of one envelope.
     #[test]

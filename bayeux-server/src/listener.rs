@@ -5,8 +5,9 @@ use std::error::Error;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::net::{TcpListener, TcpSocket, TcpStream, ToSocketAddrs};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -153,8 +155,9 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let accepted = Accepted { stream, peer, stopping: stopped.clone(), _permit: permit };
-                    tokio::spawn(serve_connection(Arc::clone(&http), accepted, service.clone()));
+                    let (service, peer, stopping) = (service.clone(), PeerAddr(peer), stopped.clone());
+                    let connection = Connection { stream, ahead: Bytes::new(), service, peer, stopping };
+                    tokio::spawn(serve_connection(Arc::clone(&http), connection, permit));
                 }
                 Err(error) => accept_failed(&error).await,
             }
@@ -193,43 +196,42 @@ impl Http {
 /// The least that hyper takes.
 const BUFFER_SIZE_MIN: usize = 8 * 1024;
 
-/// A connection that was accepted.
-struct Accepted {
-    stream: TcpStream,
-    peer: SocketAddr,
-    stopping: watch::Receiver<bool>,
-    _permit: Result<OwnedSemaphorePermit, AcquireError>,
-}
-
-async fn serve_connection<S: Serve>(http: Arc<Http>, mut accepted: Accepted, service: S) {
-    let peer = accepted.peer;
-    // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
-    let _ = accepted.stream.set_nodelay(true);
-    // A client that has asked for nothing yet keeps nobody from stopping.
-    let first_bytes = timeout(http.one.header_read_timeout, is_http2(&accepted.stream));
-    let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut accepted.stopping).await else { return };
-    let served = if is_http2 {
-        // Boxed, so that the task has room for the one that it is, and not for what came before.
-        Box::pin(serve_http2(http, accepted, service)).await.map_err(Into::into)
-    } else {
-        let Accepted { stream, peer, stopping, _permit } = accepted;
-        let peer = PeerAddr(peer);
-        Connection { stream, ahead: Bytes::new(), service, peer, stopping }.serve(&http.one).await
-    };
-    if let Err(error) = served {
-        // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
-        tracing::debug!(%peer, %error, "connection failed");
+/// Serves a connection, which has a `permit` until it ends.
+#[allow(clippy::manual_async_fn, reason = "an async function would have room for its arguments twice")]
+fn serve_connection<S: Serve>(
+    http: Arc<Http>,
+    mut connection: Connection<S>,
+    permit: Result<OwnedSemaphorePermit, AcquireError>,
+) -> impl Future<Output = ()> + Send {
+    async move {
+        let PeerAddr(peer) = connection.peer;
+        // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
+        let _ = connection.stream.set_nodelay(true);
+        // A client that has asked for nothing yet keeps nobody from stopping.
+        let first_bytes = timeout(http.one.header_read_timeout, is_http2(&connection.stream));
+        let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut connection.stopping).await else { return };
+        let served = if is_http2 {
+            // Boxed, so that the task has room for the one that it is.
+            Box::pin(serve_http2(&http.two, connection)).await.map_err(Into::into)
+        } else {
+            connection.serve(&http.one).await
+        };
+        if let Err(error) = served {
+            // Bytes that are not HTTP, a client that went away: everyday events of a server on the internet.
+            tracing::debug!(%peer, %error, "connection failed");
+        }
+        drop(permit);
     }
 }
 
-async fn serve_http2<S: Serve>(http: Arc<Http>, mut accepted: Accepted, service: S) -> hyper::Result<()> {
-    let peer = PeerAddr(accepted.peer);
+async fn serve_http2<S: Serve>(http: &http2::Builder<TokioExecutor>, connection: Connection<S>) -> hyper::Result<()> {
+    let Connection { stream, service, peer, mut stopping, .. } = connection;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         service.exchange(request.map(RequestBody::new))
     });
-    let mut serving = pin!(http.two.serve_connection(TokioIo::new(accepted.stream), service));
-    if let Some(served) = until_stopped(serving.as_mut(), &mut accepted.stopping).await {
+    let mut serving = pin!(http.serve_connection(TokioIo::new(stream), service));
+    if let Some(served) = until_stopped(serving.as_mut(), &mut stopping).await {
         return served;
     }
     serving.as_mut().graceful_shutdown();
@@ -251,23 +253,42 @@ async fn is_http2(stream: &TcpStream) -> io::Result<bool> {
         if length == PREFACE.len() {
             return Ok(true);
         }
-        // One or two bytes, `P` or `PR`: nothing tells when a third is there. Clients do not send like this.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // One or two bytes, `P` or `PR`: nothing tells when a third is there. Clients do not send like this, so that
+        // nobody has room for it.
+        Box::pin(tokio::time::sleep(Duration::from_millis(10))).await;
     }
     Ok(false)
 }
 
 /// Runs `serving` to its end, or until the listener stops.
-pub(crate) async fn until_stopped<T>(
+pub(crate) fn until_stopped<T>(
     serving: impl Future<Output = T>,
     stopping: &mut watch::Receiver<bool>,
-) -> Option<T> {
-    tokio::select! {
+) -> impl Future<Output = Option<T>> {
+    // No async function: it would have room for `serving` twice, once where it is before it is first polled.
+    UntilStopped { serving, stopped: stopping.wait_for(|&stopping| stopping) }
+}
+
+pin_project! {
+    struct UntilStopped<F, W> {
+        #[pin]
+        serving: F,
+        #[pin]
+        stopped: W,
+    }
+}
+
+impl<F: Future, W: Future> Future for UntilStopped<F, W> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
         // First, since hyper does not answer what it has not read when it is told to stop.
-        biased;
-        served = serving => Some(served),
+        if let Poll::Ready(served) = this.serving.poll(cx) {
+            return Poll::Ready(Some(served));
+        }
         // An error is as good: the listener is gone.
-        _ = stopping.wait_for(|&stopping| stopping) => None,
+        this.stopped.poll(cx).map(|_| None)
     }
 }
 

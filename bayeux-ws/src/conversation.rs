@@ -1,5 +1,6 @@
 //! One WebSocket over any stream, from its upgrade to its end: what is to be written is handed to its task.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use bayeux_server::proto::{Limits, Outgoing, decode, frames};
@@ -45,16 +46,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Conversation<S> {
         Self { socket, link, limits, options, kept: None, messages: Vec::new(), active }
     }
 
-    pub(crate) async fn run(mut self) {
-        let end = self.converse().await;
-        if let End::Close(code, reason) = end {
-            // However long the farewell takes, the session need not wait for it. The link lives until then, since a
-            // server that stops waits for it.
-            let Self { socket, mut link, .. } = self;
-            link.close();
-            // Boxed: connections that are open need no room for it.
-            drop(Box::pin(timeout(CLOSE_GRACE, farewell(socket, code, reason))).await);
+    #[allow(clippy::manual_async_fn, reason = "an async function would have room for the connection twice")]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> {
+        async move {
+            if let End::Close(code, reason) = self.converse().await {
+                // Boxed: connections that are open need no room for it.
+                Box::pin(self.close(code, reason)).await;
+            }
         }
+    }
+
+    /// Says farewell.
+    async fn close(self, code: CloseCode, reason: &'static str) {
+        let Self { socket, mut link, .. } = self;
+        // However long the farewell takes, the session need not wait for it. The link lives until then, since a server
+        // that stops waits for it.
+        link.close();
+        drop(timeout(CLOSE_GRACE, farewell(socket, code, reason)).await);
     }
 
     async fn converse(&mut self) -> End {

@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -201,12 +201,15 @@ impl Direct {
         Self { socket, pipe, protocol, link, options, active: Instant::now() }
     }
 
-    pub(crate) async fn run(mut self) {
-        // Boxed: connections that are open need no room for it.
-        match self.converse().await {
-            End::Gone => {}
-            End::Bidden => Box::pin(self.answer_close()).await,
-            End::Close(code, reason) => Box::pin(self.close(code, reason)).await,
+    #[allow(clippy::manual_async_fn, reason = "an async function would have room for the connection twice")]
+    pub(crate) fn run(mut self) -> impl Future<Output = ()> + Send {
+        async move {
+            // Boxed: connections that are open need no room for it.
+            match self.converse().await {
+                End::Gone => {}
+                End::Bidden => Box::pin(self.answer_close()).await,
+                End::Close(code, reason) => Box::pin(self.close(code, reason)).await,
+            }
         }
     }
 

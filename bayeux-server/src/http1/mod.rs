@@ -103,33 +103,36 @@ enum Next {
 
 impl<S: Serve> Connection<S> {
     /// Serves the connection to its end.
-    pub(crate) async fn serve(mut self, http: &Http1) -> Result<(), WriteError> {
-        loop {
-            let plain = match self.next(http).await {
-                Next::Request(mut request) => {
-                    request.extensions_mut().insert(self.peer);
-                    // Boxed, so that a connection has no room for it while there is none.
-                    Some(Box::pin(self.service.exchange(request)))
+    #[allow(clippy::manual_async_fn, reason = "an async function would have room for the connection twice")]
+    pub(crate) fn serve(mut self, http: &Http1) -> impl Future<Output = Result<(), WriteError>> + Send {
+        async move {
+            loop {
+                let plain = match self.next(http).await {
+                    Next::Request(mut request) => {
+                        request.extensions_mut().insert(self.peer);
+                        // Boxed, so that a connection has no room for it while there is none.
+                        Some(Box::pin(self.service.exchange(request)))
+                    }
+                    Next::Other => None,
+                    Next::End => return Ok(()),
+                };
+                let exchange = match plain {
+                    Some(exchange) => exchange,
+                    None => {
+                        // Boxed for the same reason.
+                        let Some((connection, held)) = Box::pin(full::serve(self, http)).await? else { return Ok(()) };
+                        self = connection;
+                        held
+                    }
+                };
+                let Some(response) = answer(&self.stream, exchange).await else { return Ok(()) };
+                let last = *self.stopping.borrow();
+                if !response::write(&self.stream, response, last).await? {
+                    return Ok(());
                 }
-                Next::Other => None,
-                Next::End => return Ok(()),
-            };
-            let exchange = match plain {
-                Some(exchange) => exchange,
-                None => {
-                    // Boxed for the same reason.
-                    let Some((connection, held)) = Box::pin(full::serve(self, http)).await? else { return Ok(()) };
-                    self = connection;
-                    held
-                }
-            };
-            let Some(response) = answer(&self.stream, exchange).await else { return Ok(()) };
-            let last = *self.stopping.borrow();
-            if !response::write(&self.stream, response, last).await? {
-                return Ok(());
+                // A client that sends many requests at once is not to keep others waiting.
+                consume_budget().await;
             }
-            // A client that sends many requests at once is not to keep others waiting.
-            consume_budget().await;
         }
     }
 
@@ -290,7 +293,7 @@ mod tests {
         let http = Http1 { hyper: Builder::new(), header_read_timeout: Duration::from_secs(1) };
         let connection = Connection { stream, ahead: Bytes::new(), service: Late, peer: PeerAddr(peer), stopping };
         let size = size_of_val(&connection.serve(&http));
-        assert!(size <= 800, "{size} bytes, beside what a held exchange takes");
+        assert!(size <= 500, "{size} bytes, beside what a held exchange takes");
     }
 
     /// Whoever serves it, a response looks the same.
