@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::UPGRADE;
+use http::header::{TRANSFER_ENCODING, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Version};
 use http_body_util::{Either, Full as FullBody};
 use hyper::body::Incoming;
@@ -139,11 +139,14 @@ impl<S: Serve> Lot<S> {
 }
 
 /// Whether the exchange of a request may be parked: the response to it is to be written as to any other.
+///
+/// With a `Transfer-Encoding` there may have been a `Content-Length`, which hyper takes away. It closes such a connection
+/// behind the response, as it must (RFC 9112, 6.1), and tells nobody before.
 fn may_park(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     request.version() == Version::HTTP_11
         && (request.method() == Method::POST || request.method() == Method::GET)
-        && !headers.contains_key(UPGRADE)
+        && ![TRANSFER_ENCODING, UPGRADE].iter().any(|name| headers.contains_key(name))
         && keeps_alive(headers)
 }
 

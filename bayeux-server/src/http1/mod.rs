@@ -5,7 +5,7 @@
 //! connection that waits, for its next request or for the response to a held connect, has no buffers.
 //!
 //! Everything else is served by [`full`], with hyper, which gets what was read as if nobody had looked at it. An
-//! exchange that begins there and is held leaves it again.
+//! exchange that begins there and is held leaves it again, unless hyper knows something of its response that we do not.
 
 mod full;
 mod request;
@@ -319,10 +319,13 @@ mod tests {
 
     #[tokio::test]
     async fn requests_that_end_a_connection_do() {
+        let chunked = "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n";
         for request in [
             "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
             "POST / HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, close\r\n\r\n",
             "POST / HTTP/1.0\r\n\r\n",
+            // What two programs may take for different requests (RFC 9112, 6.1).
+            &format!("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n{chunked}{PLAIN}"),
         ] {
             let mut stage = Stage::new().await;
             stage.send(request).await;
