@@ -185,7 +185,7 @@ impl Refusal {
     fn leaves_body(&self) -> bool {
         match self {
             Self::Body(_) => true,
-            // hyper reads the rest of a small body by itself.
+            // Read, or none to speak of: hyper reads the rest of a small one by itself.
             Self::Content(_) | Self::Decode(_) | Self::NoMessages | Self::Callback => false,
         }
     }

@@ -60,13 +60,14 @@ impl TransportService for LongPolling {
 /// Reads a request and has the engine process it.
 async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<RequestBody>) -> Result<Begun, Refusal> {
     let (parts, mut body) = request.into_parts();
-    let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let limits = server.limits(Transport::LongPolling);
     let read = body::read(&mut body, limits.bytes_max, options.body_timeout).await;
     if read == Err(body::ReadError::TooLarge) && parts.version == Version::HTTP_2 {
         body::discard(body, options.body_timeout).await;
     }
     let body = read.map_err(Refusal::Body)?;
+    // Not before the body is read: the connection is to go on.
+    let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let batch = messages(content, body, &limits)?;
     Ok(Begun::new(server, &options, Transport::LongPolling, parts, batch, Form::Json).await)
 }

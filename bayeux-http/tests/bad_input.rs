@@ -138,6 +138,21 @@ async fn body_comes_as_it_likes() {
     running.stop().await;
 }
 
+/// TH-50, TH-53: what a header says is refused behind the body, so that the connection goes on.
+#[tokio::test]
+async fn unknown_charset_is_refused_behind_the_body() {
+    let running = start(quick()).await;
+    let mut client = running.client().await;
+    let head = "POST /cometd HTTP/1.1\r\nHost: x\r\nContent-Type: application/json;charset=klingon\r\n";
+    client.send(format!("{head}Transfer-Encoding: chunked\r\n\r\n")).await;
+    // As other clients do that send head and body by themselves.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    client.send("4\r\n[{}]\r\n0\r\n\r\n").await;
+    assert_eq!(client.response().await.status, 415);
+    client.handshake().await;
+    running.stop().await;
+}
+
 /// TH-53: no chunked body for an HTTP/1.0 client, and the connection ends as it expects.
 #[tokio::test]
 async fn http_1_0_is_served() {
