@@ -55,8 +55,9 @@ pub struct ListenerOptions {
     /// Connections open at once; further ones wait to be accepted. Default: 1,000,000, so that memory and descriptors
     /// are the limits that matter (ours).
     pub connections_max: usize,
-    /// How long a request's headers may take to arrive, the wait between requests of a connection included. Default:
-    /// 60 s: longer than clients keep idle connections, shorter than a slow attacker would like (ours).
+    /// How long a request's headers may take to arrive, the wait between requests of a connection included, and how long
+    /// a client may take nothing of its response. Default: 60 s: longer than clients keep idle connections, shorter than
+    /// a slow attacker would like (ours).
     pub header_read_timeout: Duration,
     /// Bytes that hyper buffers of a connection at most. Default: 64 KiB, enough for the headers of any browser (ours).
     pub buffer_size_max: usize,

@@ -117,7 +117,7 @@ pub(super) static TABLE: &[Spec] = &[
     process("logFormat", |s| Slot::LogFormat(&mut s.log_format), "Shape of the logs: text or json"),
     process("drainTimeout", |s| time(&mut s.listener.drain_timeout), "How long a stop may take to flush what is queued"),
     process("maxConnections", |s| Slot::Count(&mut s.listener.connections_max), "TCP connections open at once; further ones wait"),
-    process("headerReadTimeout", |s| time(&mut s.listener.header_read_timeout), "How long a request's headers may take, the wait between two requests included"),
+    process("headerReadTimeout", |s| time(&mut s.listener.header_read_timeout), "How long a request's headers may take, the wait for it included, and a client may take nothing of a response"),
     process("httpBufferSize", |s| Slot::Size(&mut s.listener.buffer_size_max), "Bytes buffered of an HTTP connection at most: the longest headers"),
     process("http2MaxStreams", |s| Slot::Streams(&mut s.listener.http2_streams_max), "Streams open at once on one HTTP/2 connection"),
 

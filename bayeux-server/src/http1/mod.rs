@@ -77,7 +77,8 @@ where
 #[derive(Debug)]
 pub(crate) struct Http1 {
     pub(crate) hyper: Builder,
-    /// How long a request's headers may take, the wait for it included.
+    /// How long a request's headers may take, the wait for it included, and how long a client may take nothing of a
+    /// response.
     pub(crate) header_read_timeout: Duration,
 }
 
@@ -127,7 +128,7 @@ impl<S: Serve> Connection<S> {
                 };
                 let Some(response) = answer(&self.stream, exchange).await else { return Ok(()) };
                 let last = *self.stopping.borrow();
-                if !response::write(&self.stream, response, last).await? {
+                if !response::write(&self.stream, response, last, http.header_read_timeout).await? {
                     return Ok(());
                 }
                 // A client that sends many requests at once is not to keep others waiting.

@@ -15,6 +15,7 @@ use http::response::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 /// When what is collected is written, whatever follows.
 const BUFFER_SIZE: usize = 32 * 1024;
@@ -34,11 +35,14 @@ pub(super) type WriteError = Box<dyn Error + Send + Sync>;
 /// follow: not where `last`, or where the response says so.
 ///
 /// # Errors
-/// The socket's, or the body's: the connection is of no further use.
+/// The socket's, or the body's, or that the client took nothing for as long as `patience`: the connection is of no
+/// further use. Without the last, who does not read would keep a session for ever: it does not expire while it is
+/// answered (rule L-20).
 pub(super) fn write<B>(
     socket: &TcpStream,
     response: Response<B>,
     last: bool,
+    patience: Duration,
 ) -> impl Future<Output = Result<bool, WriteError>>
 where
     B: Body<Data = Bytes>,
@@ -56,7 +60,7 @@ where
     async move {
         if let Some(rest) = rest? {
             // Boxed: connections whose client reads need no room for it.
-            Box::pin(rest.finish(socket)).await?;
+            Box::pin(rest.finish(socket, patience)).await?;
         }
         Ok(!last)
     }
@@ -99,10 +103,10 @@ where
     B: Body<Data = Bytes>,
     B::Error: Into<WriteError>,
 {
-    async fn finish(mut self, socket: &TcpStream) -> Result<(), WriteError> {
+    async fn finish(mut self, socket: &TcpStream, patience: Duration) -> Result<(), WriteError> {
         let mut complete = false;
         loop {
-            write_all(socket, &self.out).await?;
+            write_all(socket, &self.out, patience).await?;
             self.out.clear();
             if complete {
                 break;
@@ -145,12 +149,12 @@ where
     }
 }
 
-async fn write_all(socket: &TcpStream, mut bytes: &[u8]) -> io::Result<()> {
+async fn write_all(socket: &TcpStream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         match socket.try_write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => socket.writable().await?,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => timeout(patience, socket.writable()).await??,
             Err(error) => return Err(error),
         }
     }
@@ -282,6 +286,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(20);
+
     /// A body in pieces, each of which takes a moment.
     struct Pieces {
         left: VecDeque<io::Result<Bytes>>,
@@ -313,7 +319,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         let mut read = Vec::new();
         let writing = async {
-            let more = write(&socket, response, last).await.unwrap();
+            let more = write(&socket, response, last, PATIENCE).await.unwrap();
             drop(socket);
             more
         };
@@ -380,6 +386,30 @@ mod tests {
         assert!(text.contains("content-length: 8388608\r\n"));
     }
 
+    /// L-20: the session that is answered does not expire before.
+    #[tokio::test]
+    async fn client_that_does_not_read_is_given_up() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        let patience = Duration::from_millis(500);
+        let large = || response(200, &[], Full::from("z".repeat(16 * 1024 * 1024)));
+        let writing = timeout(PATIENCE, write(&socket, large(), false, patience)).await;
+        let error = writing.expect("an end").unwrap_err();
+        assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
+        // Whoever reads, if slowly, is not.
+        let reading = async {
+            let mut buffer = vec![0; 64 * 1024];
+            while client.read(&mut buffer).await.unwrap() > 0 {
+                tokio::time::sleep(patience / 100).await;
+            }
+        };
+        tokio::select! {
+            written = write(&socket, large(), false, patience) => assert!(written.unwrap()),
+            () = reading => panic!("the end of the stream"),
+        }
+    }
+
     #[tokio::test]
     async fn body_that_fails_fails_the_response() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -391,7 +421,7 @@ mod tests {
             (&[("content-length", "1")], ["a", "b"].map(|piece| Ok(Bytes::from(piece))), "by 1 bytes"),
         ] {
             let body = Pieces { left: VecDeque::from(pieces), waited: false };
-            let error = write(&socket, response(200, headers, body), false).await.unwrap_err();
+            let error = write(&socket, response(200, headers, body), false, PATIENCE).await.unwrap_err();
             assert!(error.to_string().ends_with(expected), "{error}");
         }
     }
