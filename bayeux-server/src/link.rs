@@ -260,6 +260,11 @@ impl Link {
         !self.outbox.lock().blocked
     }
 
+    /// Whether the connection is to be closed: [`LinkEvent::Close`] follows, behind a [`LinkEvent::Write`] at most.
+    pub fn is_closing(&self) -> bool {
+        self.outbox.lock().close.is_some()
+    }
+
     /// Waits for what happens next. With [`LinkEvent::Write`], the messages are in `messages`, which must be empty
     /// before. Cancel-safe.
     pub async fn event(&mut self, messages: &mut Vec<Outgoing>) -> LinkEvent {

@@ -252,6 +252,11 @@ impl Direct {
                     return Ok(());
                 }
             }
+            let refused_later = matches!(self.protocol.end, Some(End::Close(..))) || self.protocol.behind.is_some();
+            if refused_later && self.link.is_closing() {
+                // An envelope was refused as a whole: that is the end, whatever came behind it.
+                return Ok(());
+            }
             if let Some(end) = self.protocol.end.take() {
                 return Err(end);
             }

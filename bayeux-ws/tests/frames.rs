@@ -121,6 +121,20 @@ async fn pongs_keep_their_place() {
     }
 }
 
+/// TW-20: a connection that is closed for an envelope is closed for that, whatever came behind it.
+#[tokio::test]
+async fn first_mistake_counts() {
+    let running = start(quick()).await;
+    let hello = br#"[{"channel":"/meta/handshake","version":"1.0"},{"channel":"/meta/connect"}]"#;
+    for behind in [frame(0x89, b"in vain"), frame(0x83, b""), frame(0x82, ASK), frame(TEXT, b"[{")] {
+        let mut stream = running.raw().await;
+        stream.write_all(&[frame(TEXT, hello), behind].concat()).await.unwrap();
+        let (first, payload) = read_frame(&mut stream).await.unwrap();
+        assert_eq!((first, payload.get(..2)), (0x88, Some(&1008_u16.to_be_bytes()[..])));
+    }
+    running.stop().await;
+}
+
 /// TW-28: a close frame is answered with its code; one with a code that may not be sent fails the connection.
 #[tokio::test]
 async fn close_is_answered() {
