@@ -32,6 +32,10 @@ pub(super) struct Event {
     /// Its fan-out began after this moment.
     pub(super) began: Moment,
     pub(super) began_at: Time,
+    /// How often the world had come to rest before.
+    began_rest: u64,
+    /// The same when its publish was answered.
+    answered_rest: Option<u64>,
     /// Its fan-out had ended everywhere.
     pub(super) done: Option<Moment>,
     /// It was refused: nobody may receive it.
@@ -52,6 +56,14 @@ pub(super) struct Owed {
     pub(super) due: Time,
 }
 
+impl Event {
+    /// Whether its publish waited for something. Meanwhile its channel may have been removed, which leaves it the wider
+    /// ones and what is set there (rules A-5, E-93).
+    pub(super) fn waited(&self, rests: u64) -> bool {
+        matches!(self.origin, Origin::Session(..)) && self.answered_rest.unwrap_or(rests) > self.began_rest
+    }
+}
+
 impl Model {
     /// An event begins on its way.
     pub(in crate::swarm) fn publish(&mut self, number: u64, channel: &str, origin: Origin, lazy: Option<Duration>) {
@@ -62,6 +74,8 @@ impl Model {
             origin,
             began,
             began_at: self.now,
+            began_rest: self.rests,
+            answered_rest: None,
             done: None,
             refused: false,
             uncertain: false,
@@ -82,7 +96,9 @@ impl Model {
     /// The reply to a publish was drained.
     pub(super) fn end_publish(&mut self, request: &Request, successful: bool) -> Verdict {
         let Some(number) = request.number else { return Ok(()) };
+        let rests = self.rests;
         let Some(event) = self.events.get_mut(&number) else { return Ok(()) };
+        event.answered_rest = Some(rests);
         event.refused = !successful;
         if event.refused && event.delivered {
             return Err(format!("F-16: event {number} was refused, and delivered"));
@@ -108,12 +124,13 @@ impl Model {
 
     // Subscriptions.
 
-    pub(super) fn begin_subscribe(&mut self, id: &str, request: &Request) {
+    pub(super) fn begin_subscribe(&mut self, peer: Peer, id: &str, request: &Request) {
         let Ok(channels) = &request.channels else { return };
         let from = request.moment;
         if let Some(session) = self.sessions.get_mut(id) {
             let span = |pattern: &String| Span {
                 pattern: pattern.clone(),
+                by: Some(peer),
                 from,
                 sure_from: None,
                 sure_until: None,
@@ -123,18 +140,27 @@ impl Model {
         }
     }
 
-    pub(super) fn end_subscribe(&mut self, id: &str, request: &Request, successful: bool) {
+    pub(super) fn end_subscribe(&mut self, peer: Peer, id: &str, request: &Request, successful: bool) {
         let Ok(channels) = &request.channels else { return };
+        let undoing = self.undoing(id, Some(peer));
         let (now, removals) = (self.moment, &self.removals);
         let Some(session) = self.sessions.get_mut(id) else { return };
         for span in session.spans.iter_mut().filter(|span| span.from == request.moment) {
-            let removed = removals.iter().any(|(pattern, _)| *pattern == span.pattern);
+            let removed =
+                removals.iter().any(|(pattern, _)| *pattern == span.pattern) || undoing.contains(&span.pattern);
             if successful && span.sure_until.is_none() && !removed {
                 span.sure_from = Some(now);
             } else if !successful && channels.len() == 1 {
                 span.until = Some(now);
             }
         }
+    }
+
+    /// The channels that a session is about to unsubscribe from on other connections: nobody knows when.
+    fn undoing(&self, id: &str, but: Option<Peer>) -> Vec<String> {
+        let others = self.lines.iter().filter(|(peer, _)| Some(**peer) != but).flat_map(|(_, line)| &line.requests);
+        let undoing = others.filter(|request| request.kind == Kind::Unsubscribe && request.may_be_of(id));
+        undoing.filter_map(|request| request.channels.as_ref().ok()).flatten().cloned().collect()
     }
 
     pub(super) fn begin_unsubscribe(&mut self, id: &str, request: &Request) {
@@ -147,25 +173,30 @@ impl Model {
         }
     }
 
-    pub(super) fn end_unsubscribe(&mut self, id: &str, request: &Request, gone: bool) {
+    pub(super) fn end_unsubscribe(&mut self, peer: Peer, id: &str, request: &Request, gone: bool) {
         let Ok(channels) = &request.channels else { return };
         let now = self.moment;
         let Some(session) = self.sessions.get_mut(id).filter(|_| gone) else { return };
         for span in session.spans.iter_mut().filter(|span| channels.contains(&span.pattern)) {
             if span.sure_from.is_some_and(|from| from <= request.moment) {
                 span.until.get_or_insert(now);
+            } else if span.by != Some(peer) && span.from > request.moment {
+                // It came on another connection meanwhile: perhaps before, perhaps after.
+                span.sure_until.get_or_insert(span.from);
             }
         }
     }
 
     pub(in crate::swarm) fn subscribe(&mut self, id: &str, pattern: &str) {
         let from = self.next_moment();
-        let removed = self.removals.iter().any(|(of, _)| of == pattern);
+        let removed =
+            self.removals.iter().any(|(of, _)| of == pattern) || self.undoing(id, None).iter().any(|of| of == pattern);
         if let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none())
             && !pattern.starts_with("/service/")
         {
             let sure_from = (!removed).then_some(from + 1);
-            session.spans.push(Span { pattern: pattern.to_owned(), from, sure_from, sure_until: None, until: None });
+            let pattern = pattern.to_owned();
+            session.spans.push(Span { pattern, by: None, from, sure_from, sure_until: None, until: None });
         }
     }
 
@@ -244,7 +275,7 @@ impl Model {
 
     fn owe(&mut self, number: u64, began: Moment, done: Moment) {
         let Some(event) = self.events.get(&number) else { return };
-        let (now, config) = (self.now, &self.config);
+        let (now, config, rests) = (self.now, &self.config, self.rests);
         for (id, session) in &mut self.sessions {
             let fit =
                 session.added < began && session.ended.is_none() && session.overflowed.is_none_or(|at| at < began);
@@ -256,8 +287,10 @@ impl Model {
                 continue;
             }
             let due = match session.transport {
-                Known::Sure(transport) => now + latest(session, event, config.transport(transport).max_lazy_timeout),
-                Known::Unsure => now + latest(session, event, Duration::from_secs(3_600)),
+                Known::Sure(transport) => {
+                    now + latest(session, event, config.transport(transport).max_lazy_timeout, rests)
+                }
+                Known::Unsure => now + latest(session, event, Duration::from_secs(3_600), rests),
             };
             session.owed.push_back(Owed { number, done, due });
             self.checked.obligations += 1;
@@ -411,7 +444,7 @@ impl Model {
             // The application may publish where there is no such channel, and no limit.
             let on_narrow = |owed: &&Owed| {
                 let event = self.events.get(&owed.number).filter(|event| event.channel == NARROW);
-                event.is_some_and(|event| matches!(event.origin, Origin::Session(..)))
+                event.is_some_and(|event| matches!(event.origin, Origin::Session(..)) && !event.waited(self.rests))
             };
             if let Some(limit) = self.narrow
                 && !session.ack
@@ -515,12 +548,20 @@ impl Model {
             let nobody = session.ended.is_some_and(|(.., reason)| reason != RemovalReason::ClientDisconnect);
             // Removed in the moment in which its connect's time was over: that takes the queue along (rule L-31).
             let removed = self.ending.get(id).is_some_and(|reason| !is_disconnect(*reason));
-            let big = session.ack && ended || nobody || removed;
+            // The connect that is held elsewhere takes them, or the WebSocket, in as many frames as it needs (rule D-2).
+            let elsewhere = ended && (self.has_connect_elsewhere(id, peer) || session.may_be_pushed_elsewhere(peer));
+            let big = session.ack && ended || nobody || removed || elsewhere;
             if !big {
                 return Err(format!("Q-14: event {} stayed behind when a response took what {id} had", owed.number));
             }
         }
         Ok(())
+    }
+
+    /// Whether a connect of a session has no reply yet on another connection.
+    fn has_connect_elsewhere(&self, id: &str, but: Peer) -> bool {
+        let mut others = self.lines.iter().filter(|(peer, line)| **peer != but && line.open);
+        others.any(|(_, line)| line.requests.iter().any(|request| request.held && request.may_be_of(id)))
     }
 
     /// Whether events of a session are in a response on another connection that was drained in part: nobody knows which
@@ -538,7 +579,7 @@ impl Model {
         let event = self.events.get(&number)?;
         let Known::Sure(transport) = session.transport else { return None };
         let default = self.config.transport(transport).max_lazy_timeout;
-        earliest(session, event, default).map(|wait| event.began_at + wait)
+        earliest(session, event, default, self.rests).map(|wait| event.began_at + wait)
     }
 }
 
@@ -557,8 +598,10 @@ fn whose(line: &Line, rest: &[Outgoing]) -> Option<String> {
         Outgoing::Event(_) => None,
     });
     let request = next.and_then(|reply| line.requests.iter().find(|request| request.is_answered_by(reply)));
+    let connects =
+        next.is_some_and(|reply| reply.successful) && request.is_some_and(|request| request.kind == Kind::Connect);
     match (request.map(|request| &request.claim), &line.bound) {
-        (Some(Claim::Of(id)), _) if request.is_some_and(|request| request.held) => Some(id.clone()),
+        (Some(Claim::Of(id) | Claim::May(id)), _) if connects => Some(id.clone()),
         (_, Known::Sure(bound)) => bound.clone().or_else(|| line.former.clone()),
         (_, Known::Unsure) => None,
     }
@@ -629,7 +672,7 @@ fn in_order_of_its_publisher(session: &mut Session, id: &str, number: u64, event
 }
 
 /// How long an event may wait at most.
-fn latest(session: &Session, event: &Event, default: Duration) -> Duration {
+fn latest(session: &Session, event: &Event, default: Duration, rests: u64) -> Duration {
     let default = session.own.max_lazy_timeout.unwrap_or(default);
     let by_channel = match event.channel.as_str() {
         LAZY => Some(default),
@@ -640,20 +683,24 @@ fn latest(session: &Session, event: &Event, default: Duration) -> Duration {
         (Some(lazy), _) if lazy == Duration::MAX => default,
         (Some(lazy), _) => lazy,
         // The application may publish where nobody has made the channel known, but a wider one.
-        (None, Some(_)) if event.channel == LAZY_SOON && event.origin == Origin::Application => LAZY_SLOW_TIMEOUT,
+        (None, Some(_))
+            if event.channel == LAZY_SOON && (event.origin == Origin::Application || event.waited(rests)) =>
+        {
+            LAZY_SLOW_TIMEOUT
+        }
         (None, Some(wait)) => wait,
         (None, None) => Duration::ZERO,
     }
 }
 
 /// How long it must be let wait; `None`: not at all.
-fn earliest(session: &Session, event: &Event, default: Duration) -> Option<Duration> {
+fn earliest(session: &Session, event: &Event, default: Duration, rests: u64) -> Option<Duration> {
     let default = session.own.max_lazy_timeout.unwrap_or(default);
     match event.lazy {
         Some(lazy) if lazy == Duration::MAX => Some(default),
         Some(lazy) => Some(lazy),
         None => match (&event.origin, event.channel.as_str()) {
-            (Origin::Session(..), LAZY) => Some(default),
+            (Origin::Session(..), LAZY) if !event.waited(rests) => Some(default),
             (Origin::Session(..), LAZY_SOON) => Some(LAZY_SOON_TIMEOUT),
             _ => None,
         },

@@ -12,7 +12,10 @@ impl Model {
         let on_kept = settled.iter().filter_map(|number| Some((*number, self.events.get(number)?)));
         let mut on_kept = on_kept.filter(|(_, event)| event.channel == KEPT && !event.refused);
         let Some((number, event)) = on_kept.next() else { return };
-        let sure = !event.uncertain && matches!(event.origin, Origin::Session(..)) && on_kept.next().is_none();
+        let sure = !event.uncertain
+            && !event.waited(self.rests)
+            && matches!(event.origin, Origin::Session(..))
+            && on_kept.next().is_none();
         // Of two that were under way at the same time, nobody knows which came last.
         self.kept = (sure && event.began > self.kept_until).then_some(number);
         self.kept_until = self.moment;

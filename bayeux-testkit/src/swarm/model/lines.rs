@@ -259,7 +259,7 @@ impl Model {
             return;
         }
         match request.kind {
-            Kind::Subscribe => self.begin_subscribe(id, request),
+            Kind::Subscribe => self.begin_subscribe(peer, id, request),
             Kind::Unsubscribe => self.begin_unsubscribe(id, request),
             Kind::Publish => self.begin_publish(peer, id, request),
             Kind::Handshake | Kind::Connect | Kind::Disconnect | Kind::Other => {}

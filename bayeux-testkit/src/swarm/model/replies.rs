@@ -74,14 +74,14 @@ impl Model {
         self.note_message(peer, id, request);
         match request.kind {
             Kind::Subscribe => {
-                self.end_subscribe(id, request, reply.successful);
+                self.end_subscribe(peer, id, request, reply.successful);
                 if reply.successful {
                     self.owe_kept(id, request);
                 }
             }
             Kind::Unsubscribe => {
                 let gone = reply.successful || error.as_deref() == Some("400::channel_missing");
-                self.end_unsubscribe(id, request, gone);
+                self.end_unsubscribe(peer, id, request, gone);
             }
             Kind::Publish => self.end_publish(request, reply.successful)?,
             // Its end may be told behind its reply.

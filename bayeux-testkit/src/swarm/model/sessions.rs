@@ -23,6 +23,8 @@ pub(super) enum Known<T> {
 #[derive(Debug)]
 pub(super) struct Span {
     pub(super) pattern: String,
+    /// Where it was asked for; `None`: by the application.
+    pub(super) by: Option<Peer>,
     /// It was not there before.
     pub(super) from: Moment,
     /// From here on it certainly was.
@@ -298,6 +300,11 @@ impl Session {
     pub(super) fn may_be_overtaken(&self, peer: Peer, since: Moment) -> bool {
         let elsewhere = if self.target_by == Some(peer) { self.target_before } else { self.target_since };
         elsewhere > since
+    }
+
+    /// Whether its push target may be a WebSocket other than this connection.
+    pub(super) fn may_be_pushed_elsewhere(&self, peer: Peer) -> bool {
+        !matches!(self.target, Known::Sure(None)) && self.target != Known::Sure(Some(peer))
     }
 
     /// Its connect was left when a message took it elsewhere, which is noticed now (rule L-43).
