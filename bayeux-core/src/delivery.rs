@@ -261,6 +261,26 @@ impl Engine {
         } else {
             session.set_flush();
         }
+        self.push(key);
+    }
+
+    /// Lets what is due leave where it can now. Where a flush is under way, lazy events behind it have a timer of their
+    /// own, which goes on (rule Q-33).
+    fn flush_due(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else { return };
+        if !session.has_due() || session.hold_depth > 0 {
+            return;
+        }
+        if session.flush {
+            self.push(key);
+        } else {
+            self.flush(key);
+        }
+    }
+
+    /// Links the WebSocket that is the push target, or resumes the held connect.
+    fn push(&mut self, key: SessionKey) {
+        let Some(session) = self.sessions.get(key) else { return };
         let in_connects_only = session.delivers_in_connects_only(self.config.transport(session.transport));
         match session.target {
             Some(target) if !in_connects_only => self.link(target),
@@ -308,12 +328,7 @@ impl Engine {
     pub(crate) fn release(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.hold_depth = session.hold_depth.saturating_sub(1);
-        if session.hold_depth > 0 {
-            return;
-        }
-        if session.has_due() {
-            self.flush(key);
-        }
+        self.flush_due(key);
     }
 
     // Held connects.
@@ -377,10 +392,7 @@ impl Engine {
             self.start_expiry(key, None);
         }
         self.set_target(key, Some(conn));
-        let Some(session) = self.sessions.get(key) else { return };
-        if session.has_due() && session.hold_depth == 0 {
-            self.flush(key);
-        }
+        self.flush_due(key);
     }
 
     /// Changes the push target. What the old one has not written is in the queue still.
@@ -411,9 +423,6 @@ impl Engine {
             // A silent death is noticed now, not when the hold would have timed out (rule L-47).
             self.start_expiry(session_key, None);
         }
-        let Some(session) = self.sessions.get(session_key) else { return };
-        if session.has_due() && session.hold_depth == 0 {
-            self.flush(session_key);
-        }
+        self.flush_due(session_key);
     }
 }
