@@ -48,6 +48,8 @@ pub struct Engine {
     pub(crate) outputs: VecDeque<Output>,
     /// The number of the last hold (rule K-22).
     pub(crate) cycle: u64,
+    /// Envelopes that came.
+    pub(crate) arrivals: u64,
     /// The number of the last fan-out (rule Q-4).
     pub(crate) stamp: u64,
     /// Publishes of this shard that were queued for nobody here, and how many shards are still to say so too.
@@ -114,6 +116,7 @@ impl Engine {
             timers: Timers::new(),
             outputs: VecDeque::new(),
             cycle: 0,
+            arrivals: 0,
             stamp: 0,
             receipts: BTreeMap::new(),
             stopping: false,

@@ -45,6 +45,8 @@ pub(crate) struct Lane {
     pub(crate) conn: Option<ConnKey>,
     /// The session of the envelope in progress, found from its first message (rule TH-10).
     pub(crate) session: Option<SessionKey>,
+    /// When that envelope came: the count of all that had come by then, to this engine.
+    pub(crate) arrival: u64,
     /// Whether the message in progress is the only one of its envelope (rule K-11).
     pub(crate) alone: bool,
     /// Whether an envelope is in progress.
@@ -53,8 +55,8 @@ pub(crate) struct Lane {
     pub(crate) replies: Vec<Pending>,
     /// What is left of the envelope in progress.
     messages: std::vec::IntoIter<Message>,
-    /// Envelopes that came meanwhile.
-    inbox: VecDeque<Batch>,
+    /// Envelopes that came meanwhile, each with its `arrival`.
+    inbox: VecDeque<(u64, Batch)>,
     /// Their size on the wire.
     inbox_bytes: usize,
     /// The session that one of them keeps from expiring, since it has a connect.
@@ -165,6 +167,7 @@ impl Lane {
             id,
             conn,
             session: None,
+            arrival: 0,
             alone: true,
             open: false,
             replies: Vec::new(),
@@ -179,20 +182,21 @@ impl Lane {
 }
 
 impl Lane {
-    fn enqueue(&mut self, batch: Batch) {
+    fn enqueue(&mut self, arrival: u64, batch: Batch) {
         self.inbox_bytes += batch.footprint();
-        self.inbox.push_back(batch);
+        self.inbox.push_back((arrival, batch));
     }
 
     fn dequeue(&mut self) -> Option<Batch> {
-        let batch = self.inbox.pop_front()?;
+        let (arrival, batch) = self.inbox.pop_front()?;
+        self.arrival = arrival;
         self.inbox_bytes -= batch.footprint();
         Some(batch)
     }
 
     /// Whether a connect of that client is among what waits.
     fn has_connect_of(&self, client: &ClientId) -> bool {
-        self.inbox.iter().any(|batch| has_connect_of(batch, client))
+        self.inbox.iter().any(|(_, batch)| has_connect_of(batch, client))
     }
 
     /// Whether another envelope may wait.
@@ -206,27 +210,29 @@ impl Engine {
     pub(crate) fn receive(&mut self, name: ConnectionKey, batch: Batch) {
         let Some(key) = self.conns.find(name) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
+        self.arrivals += 1;
+        let arrival = self.arrivals;
         if let Some(lane) = conn.lane {
-            self.wait_in_lane(lane, key, batch);
+            self.wait_in_lane(lane, key, arrival, batch);
             return;
         }
         let id = self.lanes.id();
         let mut lane = Lane::new(id, Some(key));
-        lane.enqueue(batch);
+        lane.enqueue(arrival, batch);
         self.run(lane, None);
     }
 
     /// An envelope came while its lane is parked.
-    fn wait_in_lane(&mut self, id: LaneId, key: ConnKey, batch: Batch) {
+    fn wait_in_lane(&mut self, id: LaneId, key: ConnKey, arrival: u64, batch: Batch) {
         let lane = self.lanes.parked.get_mut(&id).expect("a connection's lane is parked between inputs");
         if !lane.has_room(&self.config) {
             self.close(key, CloseReason::Flooded);
             return;
         }
-        let Some(key) = lane.session else { return lane.enqueue(batch) };
-        let Some(session) = self.sessions.get_mut(key) else { return lane.enqueue(batch) };
+        let Some(key) = lane.session else { return lane.enqueue(arrival, batch) };
+        let Some(session) = self.sessions.get_mut(key) else { return lane.enqueue(arrival, batch) };
         let connects = has_connect_of(&batch, &session.id);
-        lane.enqueue(batch);
+        lane.enqueue(arrival, batch);
         if connects {
             if lane.keeps.replace(key).is_none() {
                 session.keepers += 1;
@@ -381,7 +387,9 @@ impl Engine {
             return (same_browser || self.config.trust_client_session).then_some(found);
         }
         if handshake {
-            if let Some(old) = conn.session.take() {
+            if let Some(old) = conn.session.take()
+                && self.sessions.get(old).is_some_and(|session| session.target == Some(key))
+            {
                 // It lives on, but not here: what it has not written yet is not the new session's (rules H-2, TW-10).
                 self.set_target(old, None);
             }

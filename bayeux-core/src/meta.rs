@@ -10,7 +10,7 @@ use bayeux_proto::{
 use crate::config::Transport;
 use crate::connection::{Conn, ConnKey};
 use crate::engine::Engine;
-use crate::event::{Cause, LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
+use crate::event::{Cause, CloseReason, LinkFacts, Notice, Output, Point, Points, RemovalReason, Ruling};
 use crate::ext::Unacknowledged;
 use crate::id::{BrowserId, ClientId};
 use crate::lane::{Flow, Lane, Step, Work};
@@ -184,7 +184,11 @@ impl Engine {
             self.start_expiry(key, None);
             return Flow::NoReply;
         };
-        if facts.transport.is_http() {
+        let left_over = self.is_left_over(lane, key);
+        if left_over && (lane.alone || !facts.transport.is_http()) {
+            return self.drop_left_over(key, conn);
+        }
+        if facts.transport.is_http() && !left_over {
             // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
             self.drop_held(key);
             self.set_target(key, None);
@@ -205,6 +209,25 @@ impl Engine {
                 Flow::Reply
             }
         }
+    }
+
+    /// Whether the message in progress came before one that was processed already, and told that the client had gone
+    /// elsewhere.
+    fn is_left_over(&self, lane: &Lane, key: SessionKey) -> bool {
+        self.sessions.get(key).is_some_and(|session| lane.arrival < session.moved)
+    }
+
+    /// A connect that waited while its client went elsewhere ends as if it had been held until then: over HTTP its
+    /// exchange fails, a WebSocket hears nothing (rules K-20, K-21, L-43).
+    fn drop_left_over(&mut self, key: SessionKey, conn: ConnKey) -> Flow {
+        if self.conns.get(conn).is_some_and(Conn::is_http) {
+            self.close(conn, CloseReason::ConnectReplaced);
+        }
+        if self.sessions.get(key).is_some_and(|session| session.expire_at.is_none()) {
+            // It may have kept the session while it waited. Void where another connect is held.
+            self.start_expiry(key, None);
+        }
+        Flow::NoReply
     }
 
     /// Whether a session was idle for too long (rules XV-1 to XV-3).
@@ -553,14 +576,20 @@ impl Engine {
         let now = self.now;
         let Some(session) = self.sessions.get_mut(key) else { return };
         session.last_message = now;
+        let left_over = lane.arrival < session.moved;
         // Before it is taken over: what waits leaves as this transport has it, not the one before.
-        let moved = session.transport != transport;
-        session.transport = transport;
-        if !transport.is_http() {
-            self.take_over(key, conn);
+        let moved = session.transport != transport && !left_over;
+        if !left_over {
+            session.transport = transport;
+            if connect || !transport.is_http() {
+                session.moved = lane.arrival;
+            }
+            if !transport.is_http() {
+                self.take_over(key, conn);
+            }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        if connect {
+        if connect && !left_over {
             session.expire_at = None;
             self.rearm(key);
             return;

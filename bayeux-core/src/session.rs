@@ -67,6 +67,9 @@ pub(crate) struct Session {
     pub(crate) stamp: u64,
     /// The newest hold; an older one that ends does not schedule expiry (rule K-22).
     pub(crate) cycle: u64,
+    /// When the newest message came that said where its client is: on a WebSocket any, over HTTP a connect. What came
+    /// before, and is processed later, is left over from where its client was (rules L-41, L-43).
+    pub(crate) moved: u64,
 }
 
 /// What may differ from the transport's options (rules O-40, K-9).
@@ -188,6 +191,7 @@ impl Session {
             subscriptions: Vec::new(),
             stamp: 0,
             cycle: 0,
+            moved: 0,
         }
     }
 

@@ -121,6 +121,7 @@ scripts! {
     takeover,
     takeover_after_loss,
     takeover_forbidden,
+    takeover_leftovers,
     timestamp,
     timestamp_iso,
     timesync,

@@ -6,7 +6,7 @@ use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
 use super::facts::{self, Kind};
 use super::lines::{Claim, Expiring, Request};
 use super::sessions::{Held, Known, Session};
-use super::{Model, Verdict, is_disconnect};
+use super::{Model, Moment, Verdict, is_disconnect};
 use crate::wire::ExchangeKey;
 use crate::world::{Peer, World};
 
@@ -40,6 +40,7 @@ impl Model {
         } else {
             session.target = Known::Sure(None);
             session.note_target(peer, request.moment);
+            session.note_move(peer, request.moment);
         }
         let advice = request.advice.ok().flatten();
         let (timeout, interval) = request.wish(longest);
@@ -88,11 +89,18 @@ impl Model {
         };
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
-        let overtaken = !sharp && (session.newest_connect > serial || session.may_be_overtaken(peer, request.moment));
+        let overtaken = !sharp
+            && (session.newest_connect > serial
+                || session.may_be_overtaken(peer, request.moment)
+                || self.may_be_moved(&id, peer, request.moment));
         if session.ended.is_some_and(|(at, ..)| at < request.moment) {
             return Err(format!("K-3: {} is held, and its session {id} has ended", request.label()));
         }
         let ended = session.ended.is_some();
+        if !ended && !http && session.has_moved(peer, request.moment) {
+            self.doubt_left_over(peer, &id, &request);
+            return Ok(());
+        }
         if !ended && sharp && session.connected == Known::Sure(false) {
             return Err(format!("K-11: {} is held, the first of {id}", request.label()));
         }
@@ -138,6 +146,39 @@ impl Model {
             self.leave(&earlier, &id)?;
         }
         Ok(())
+    }
+
+    /// Whether a message that has no reply yet may have taken a session from this connection since that moment.
+    fn may_be_moved(&self, id: &str, but: Peer, since: Moment) -> bool {
+        let others = self.lines.iter().filter(|(peer, _)| **peer != but);
+        let mut requests = others.flat_map(|(peer, line)| line.requests.iter().map(move |request| (peer, request)));
+        requests.any(|(peer, request)| {
+            let moves = request.kind == Kind::Connect || matches!(peer, Peer::Socket(_));
+            moves && request.moment > since && request.may_be_of(id)
+        })
+    }
+
+    /// A connect had no reply, and its client is elsewhere: it was held for a while, or came too late for that (rules K-21,
+    /// L-43).
+    pub(super) fn doubt_left_over(&mut self, peer: Peer, id: &str, request: &Request) {
+        let (now, longest) = (self.now, Session::longest_life(&self.config));
+        let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
+        if session.held.as_ref().is_some_and(|held| held.line != peer && held.request < request.serial) {
+            // It may have ended that hold before its client went on.
+            session.left.get_or_insert(request.at);
+            session.doubt_hold();
+        }
+        if session.newest_connect < request.serial {
+            (session.wish, session.advised) = (Known::Unsure, Known::Unsure);
+        }
+        if session.connected == Known::Sure(false) {
+            session.connected = Known::Unsure;
+        }
+        if session.held.is_none() {
+            // It kept the session, perhaps, and does no more (rule L-21).
+            let (earliest, latest) = session.expires;
+            session.expires = (Some(earliest.unwrap_or_default()), Some(latest.unwrap_or_default().max(now + longest)));
+        }
     }
 
     /// While a connect was under way, a later message took its session elsewhere, or another connect was processed: before

@@ -496,8 +496,11 @@ impl Model {
                     _ => Some("TH-40: there is no reason for it"),
                 };
                 self.end_line(peer);
-                if let Some(line) = self.lines.get_mut(&peer) {
-                    line.requests.clear();
+                let failed = self.lines.get_mut(&peer).map(|line| std::mem::take(&mut line.requests));
+                for request in failed.into_iter().flatten().filter(|request| request.kind == Kind::Connect) {
+                    if let Claim::Of(id) | Claim::May(id) = &request.claim {
+                        self.doubt_left_over(peer, id, &request);
+                    }
                 }
                 match fault {
                     Some(fault) => Err(format!("{fault}: {peer:?} was answered with status {status}")),
@@ -529,9 +532,11 @@ impl Model {
             *other != peer
                 && line.requests.iter().any(|other| other.may_be_of(id) && (takes_over || other.kind == Kind::Connect))
         });
+        // It waited while its client went elsewhere.
+        let left_over = self.sessions.get(id).is_some_and(|session| session.has_moved(peer, request.moment));
         // A takeover may have been answered in the meantime.
         let taken = self.sessions.get(id).is_some_and(|session| !matches!(session.target, Known::Sure(None)));
-        if newer || taken { None } else { Some("K-20: nothing took its place") }
+        if newer || taken || left_over { None } else { Some("K-20: nothing took its place") }
     }
 
     /// A WebSocket was closed by the server.

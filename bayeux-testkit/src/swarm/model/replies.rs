@@ -1,6 +1,6 @@
 //! What replies may say (sections 2, 6, 8 to 10).
 
-use bayeux_core::{Point, RemovalReason, Transport};
+use bayeux_core::{Point, RemovalReason, Time, Transport};
 use bayeux_proto::{AckReply, Outgoing, Reply};
 
 use super::deliveries::Answered;
@@ -114,6 +114,7 @@ impl Model {
         }
         session.doubt_hold();
         session.blur();
+        session.note_move(peer, request.moment);
         if let Some(line) = self.lines.get_mut(&peer) {
             line.expiring.push(Expiring { session: id.clone(), hold: None });
         }
@@ -126,9 +127,15 @@ impl Model {
         let Some(transport) = self.lines.get(&peer).map(|line| line.transport) else { return };
         let options = *self.config.transport(transport);
         let moment = self.moment;
+        let left = self.first_to_leave(id).map_or(request.at, |at| at.min(request.at));
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.last_message = session.last_message.max(request.at);
         session.last_message_maybe = self.now;
+        if session.has_moved(peer, request.moment) {
+            session.note_left_over(peer, request.moment);
+            session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
+            return;
+        }
         if !sharp {
             // Something else may have come in between, and it took effect at any time since it came.
             session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
@@ -137,12 +144,13 @@ impl Model {
                 if session.target != Known::Sure(Some(peer)) {
                     session.target = Known::Unsure;
                 }
+                session.note_move(peer, request.moment);
                 // What came later elsewhere may have been processed before.
                 session.note_target(peer, moment);
             }
             if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
                 if transport == Transport::WebSocket && held.request < request.moment {
-                    session.left.get_or_insert(request.at);
+                    session.left.get_or_insert(left);
                 }
                 // Perhaps it gave way to this message, perhaps it came later (rule L-43).
                 session.doubt_hold();
@@ -151,11 +159,21 @@ impl Model {
         }
         session.note_transport(transport, request.moment);
         if transport == Transport::WebSocket {
-            session.aim(peer, request.moment, request.at);
+            session.aim(peer, request.moment, left);
         }
         if let Some(at) = session.expires.0 {
             session.expires.0 = Some(at.max(request.at + session.max_interval(&options)));
         }
+    }
+
+    /// When the first message came, of those that have no reply yet, that may have taken a session from where its connect
+    /// is held (rule L-43).
+    fn first_to_leave(&self, id: &str) -> Option<Time> {
+        let held = self.sessions.get(id)?.held.as_ref()?;
+        let sockets = self.lines.iter().filter(|(peer, _)| matches!(peer, Peer::Socket(_)) && **peer != held.line);
+        let requests = sockets.flat_map(|(_, line)| &line.requests);
+        let takes = |request: &&Request| !request.held && request.may_be_of(id) && request.serial > held.request;
+        requests.filter(takes).map(|request| request.at).min()
     }
 
     /// What a hook said no to.

@@ -97,6 +97,10 @@ pub(super) struct Session {
     target_by: Option<Peer>,
     /// When the last one came, or was answered, that came elsewhere.
     target_before: Moment,
+    /// When the newest of those came that are processed for certain, and where.
+    moved: (Moment, Option<Peer>),
+    /// When the newest of them came elsewhere.
+    moved_before: Moment,
     /// A hook delivered something to it.
     pub(super) served_by_hooks: bool,
     /// The application has changed how long it lives.
@@ -186,6 +190,8 @@ impl Session {
             target_since: 0,
             target_by: None,
             target_before: 0,
+            moved: (0, None),
+            moved_before: 0,
             served_by_hooks: false,
             life_changed: false,
             left: None,
@@ -280,10 +286,40 @@ impl Session {
 
     /// A message that came then, on this WebSocket, made it the push target (rules TW-13, L-41).
     pub(super) fn aim(&mut self, target: Peer, moment: Moment, at: Time) {
+        self.note_move(target, moment);
         self.target = Known::Sure(Some(target));
         self.note_target(target, moment);
         if self.held.as_ref().is_some_and(|held| held.line != target) {
             self.left.get_or_insert(at);
+        }
+    }
+
+    /// A message that came then on this connection, and says where its client is, was processed for certain.
+    pub(super) fn note_move(&mut self, peer: Peer, moment: Moment) {
+        if moment <= self.moved.0 {
+            if self.moved.1 != Some(peer) {
+                self.moved_before = self.moved_before.max(moment);
+            }
+            return;
+        }
+        if self.moved.1 != Some(peer) {
+            self.moved_before = self.moved.0;
+        }
+        self.moved = (moment, Some(peer));
+    }
+
+    /// Whether its client went elsewhere after that moment, for certain: a message that came on this connection before,
+    /// and is processed later, has no say in it any more (rule L-41).
+    pub(super) fn has_moved(&self, peer: Peer, since: Moment) -> bool {
+        let elsewhere = if self.moved.1 == Some(peer) { self.moved_before } else { self.moved.0 };
+        elsewhere > since
+    }
+
+    /// A message was processed that came then, before one that took the session elsewhere: it has no say in where that
+    /// is, unless it was processed before.
+    pub(super) fn note_left_over(&mut self, peer: Peer, moment: Moment) {
+        if self.held.as_ref().is_some_and(|held| held.line != peer && held.request < moment) {
+            self.doubt_hold();
         }
     }
 
