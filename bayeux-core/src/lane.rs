@@ -697,6 +697,8 @@ impl Engine {
         }
         match answer {
             Answer::Now(verdict) => Some(verdict),
+            // The hook has ended its session meanwhile: the client hears so at once (rule L-33).
+            Answer::Later if work.kind == ReplyKind::Connect && self.is_gone(lane) => Some(Verdict::allow()),
             // So many wait already that this one would not be heard in time: fail closed.
             Answer::Later if self.lanes.parked.len() >= self.config.max_parked_lanes => Some(Verdict::deny()),
             Answer::Later => {
