@@ -289,9 +289,10 @@ impl Net {
         }
     }
 
-    /// Everything is well again, for all hosts: fair weather, open ways, clients that read; both ends hear of dead
-    /// connections.
+    /// Everything is well again, for all hosts: fair weather, open ways, clients that read, responses that come at once;
+    /// both ends hear of dead connections.
     pub fn heal(&mut self) {
+        self.world.hasten_responses();
         for at in 0..self.hosts.len() {
             let host = HostKey(at);
             self.set_weather(host, Weather::FAIR);

@@ -424,6 +424,11 @@ impl World {
 
     // ---- both ----
 
+    /// From now on the parts of responses take no more time than other writes (see [`Options::part_delay`]).
+    pub fn hasten_responses(&mut self) {
+        self.options.part_delay = Duration::ZERO;
+    }
+
     /// Whether the engine waits before it goes on with what the peer sent: for a hook, or, as far as can be known, for
     /// another shard.
     pub fn is_blocked(&self, peer: impl Into<Peer>) -> bool {

@@ -27,7 +27,10 @@ impl Model {
             let stays = line.writing || earlier.line != peer && line.transport.is_http();
             line.requests.retain(|request| request.serial != earlier.request || stays);
         }
-        let Some(transport) = self.lines.get(&peer).map(|line| line.transport) else { return Known::Unsure };
+        let Some((transport, fixed)) = self.lines.get(&peer).map(|line| (line.transport, line.fixed)) else {
+            return Known::Unsure;
+        };
+        let fixed = fixed.filter(|_| transport.is_http());
         let options = *self.config.transport(transport);
         let longest = self.config.max_client_interval;
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
@@ -58,6 +61,10 @@ impl Model {
             }
         }
         let taken = session.take_advice(transport, &options);
+        if fixed.is_some_and(|fixed| fixed < session.advice_since) {
+            // Its reply was made before the advice changed.
+            session.advised = Known::Unsure;
+        }
         if sharp { taken } else { Known::Unsure }
     }
 

@@ -300,7 +300,7 @@ impl Model {
     /// An event was drained.
     pub(super) fn deliver(&mut self, peer: Peer, event: &Frozen, rest: &[Outgoing]) -> Verdict {
         let Some(line) = self.lines.get(&peer) else { return Err(format!("{peer:?}: an event before anything else")) };
-        let Some(id) = whose(line, rest) else {
+        let Some(id) = self.last_words_on(peer, rest).or_else(|| whose(line, rest)) else {
             return Err(format!("{peer:?}: an event on {} without a session", event.channel()));
         };
         let leaving = self.is_leaving(&id);
@@ -374,6 +374,20 @@ impl Model {
             session.owed.retain(|owed| owed.number != number);
         }
         Ok(())
+    }
+
+    /// The session that is ending whose held connect is still to be answered on a WebSocket that another one has taken:
+    /// what comes in parts before that reply is what the first one left (rules D-2, D-10).
+    fn last_words_on(&self, peer: Peer, rest: &[Outgoing]) -> Option<String> {
+        let line = self.lines.get(&peer).filter(|_| matches!(peer, Peer::Socket(_)))?;
+        if rest.iter().any(|message| matches!(message, Outgoing::Reply(_))) {
+            return None;
+        }
+        let mut held = line.requests.iter().filter(|request| request.held);
+        held.find_map(|request| match &request.claim {
+            Claim::Of(id) | Claim::May(id) if self.is_leaving(id) => Some(id.clone()),
+            Claim::Of(_) | Claim::May(_) | Claim::Nobody => None,
+        })
     }
 
     fn on_farewell(&mut self, id: &str) -> Verdict {

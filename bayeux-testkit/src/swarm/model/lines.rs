@@ -533,7 +533,9 @@ impl Model {
                 && line.requests.iter().any(|other| other.may_be_of(id) && (takes_over || other.kind == Kind::Connect))
         });
         // It waited while its client went elsewhere.
-        let left_over = self.sessions.get(id).is_some_and(|session| session.has_moved(peer, request.moment));
+        let left_over = self.sessions.get(id).is_some_and(|session| {
+            session.has_moved(peer, request.moment) || session.may_be_overtaken(peer, request.moment)
+        });
         // A takeover may have been answered in the meantime.
         let taken = self.sessions.get(id).is_some_and(|session| !matches!(session.target, Known::Sure(None)));
         if newer || taken || left_over { None } else { Some("K-20: nothing took its place") }

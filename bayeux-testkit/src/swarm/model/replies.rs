@@ -114,7 +114,12 @@ impl Model {
         }
         session.doubt_hold();
         session.blur();
-        session.note_move(peer, request.moment);
+        if matches!(peer, Peer::Socket(_)) {
+            session.note_move(peer, request.moment);
+        } else {
+            // It counts for where its client is, and left alone what is held elsewhere.
+            session.note_target(peer, request.moment);
+        }
         if let Some(line) = self.lines.get_mut(&peer) {
             line.expiring.push(Expiring { session: id.clone(), hold: None });
         }
@@ -290,7 +295,9 @@ impl Model {
         session.spans.iter().any(|span| {
             span.pattern == channel
                 && span.sure_from.is_some_and(|from| from < request.moment)
-                && span.sure_until.is_none_or(|until| until >= request.moment)
+                // By this message itself, if by any.
+                && span.sure_until.is_none_or(|until| until == request.moment)
+                && span.until.is_none()
         }) && self.removals.is_empty()
     }
 
