@@ -87,6 +87,11 @@ impl Unacknowledged {
         }
     }
 
+    /// Whether some were put off: the client does not even ask for them, because it knows nothing of them.
+    pub(crate) fn has_put_off(&self) -> bool {
+        self.sent.back().is_some_and(|(tag, _)| *tag >= self.batch)
+    }
+
     /// How many are of `batch` or earlier ones.
     pub(crate) fn count_up_to(&self, batch: u64) -> usize {
         self.sent.partition_point(|(tag, _)| *tag <= batch)

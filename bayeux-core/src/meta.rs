@@ -192,6 +192,9 @@ impl Engine {
             // The client has evidently lost an earlier one (rules K-10, K-20), or left its WebSocket (rule L-43).
             self.drop_held(key);
             self.set_target(key, None);
+        } else if !facts.transport.is_http() {
+            // Once more: while this one waited, another one may have come and gone.
+            self.take_over(key, conn);
         }
         if self.is_inactive(key, facts.transport) {
             // It hears so by the disconnect that goes before this reply (rule XV-2).
@@ -238,7 +241,7 @@ impl Engine {
     }
 
     /// Drops what the client says it has. Where it lacks something that was sent, it is answered at once, unless it asked
-    /// for a timeout itself (rules XA-7 to XA-9).
+    /// for a timeout itself (rules XA-7 to XA-9); where the last batch had no room for all, in any case.
     fn acknowledge(&mut self, key: SessionKey, work: &Work, advice: Option<ConnectAdvice>) -> Option<ConnectAdvice> {
         let Some(session) = self.sessions.get_mut(key) else { return advice };
         let Some(sent) = &mut session.unacknowledged else { return advice };
@@ -247,12 +250,13 @@ impl Engine {
             Some(AckRequest::Enable) | None => None,
         };
         let lacks = sent.len() > 0 && !session.queue.has_urgent();
+        let put_off = sent.has_put_off();
         if let Some(batch) = acknowledged {
             let session = session.id.clone();
             self.notice_at(Points::BATCHES, || Notice::BatchAcknowledged { session, batch });
         }
         let wishes = advice.unwrap_or_default();
-        if lacks && wishes.timeout_ms.is_none() {
+        if put_off || lacks && wishes.timeout_ms.is_none() {
             return Some(ConnectAdvice { timeout_ms: Some(0), ..wishes });
         }
         advice

@@ -532,3 +532,38 @@ fn refused_connect_before_a_new_handshake_does_not_keep_its_session() {
         assert_eq!(world.session_count(), 0, "{shards} shards");
     }
 }
+
+/// XA-5, XA-8: what a repeated batch has no room for comes with the next connect, however long that wants to be held.
+#[test]
+fn events_put_off_do_not_wait_for_the_timeout_of_the_client() {
+    for shards in SHARDS {
+        let mut options = Options::shards(shards);
+        options.config.acknowledge = true;
+        let mut world = World::new(options);
+        let mut alice = Client::long_polling(&mut world);
+        let hello = alice.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
+        alice.set_id(hello["clientId"].as_str().expect("a session"));
+        alice.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        alice.subscribe(&mut world, "/a");
+        for n in 1..=3 {
+            publish(&mut world, "/a", &json!([n, "x".repeat(40_000)]));
+        }
+        let lost = alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+        assert_eq!(alice.replies(&world, &lost).len(), 1, "all three are with it, and it is lost");
+        let socket = world.open_socket();
+        let mut alice = alice.moved(Via::Socket(socket));
+        let mut batch = json!(1);
+        for n in 1..=3 {
+            let mut connect = json!({"channel": "/meta/connect", "ext": {"ack": batch}});
+            if n > 1 {
+                connect["advice"] = json!({"timeout": 60_000});
+            }
+            alice.send(&mut world, connect);
+            let frames = world.take_frames(socket);
+            let messages: Vec<Value> = frames.into_iter().flat_map(|frame| frame.messages).collect();
+            let [event, reply] = &messages[..] else { panic!("{shards} shards, {n}: {} messages", messages.len()) };
+            assert_eq!(event["data"][0], n);
+            batch = reply["ext"]["ack"].clone();
+        }
+    }
+}
