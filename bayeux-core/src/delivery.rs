@@ -419,6 +419,10 @@ impl Engine {
         if was_target {
             session.target = None;
         }
+        if was_target || was_held {
+            // Where its client was last is gone. What came before, and waits, is as good as new.
+            session.moved = 0;
+        }
         if (was_held || was_target) && session.held.is_none() && session.expire_at.is_none() {
             // A silent death is noticed now, not when the hold would have timed out (rule L-47).
             self.start_expiry(session_key, None);

@@ -95,10 +95,13 @@ impl Engine {
             }
         }
         let Some(session) = self.sessions.get_mut(key) else { return };
-        let options = self.config.transport(session.transport);
-        let in_connects_only = session.delivers_in_connects_only(options);
         let held = session.held.take();
         let target = session.target;
+        let outlet = target.or(carrier);
+        // Which has the rules of its own transport, whatever the session's is by now.
+        let transport =
+            outlet.and_then(|key| self.conns.get(key)).map_or(session.transport, |conn| conn.facts.transport);
+        let in_connects_only = session.delivers_in_connects_only(self.config.transport(transport));
         let browser = session.browser.clone();
         let id = session.id.clone();
         if let (Some(held), Some(browser)) = (&held, &browser)
@@ -116,7 +119,7 @@ impl Engine {
                 } else if let Some(resumed) = self.last_connect_of(key) {
                     self.bequeath(key, resumed, None);
                 } else if let Some(outlet) =
-                    target.or(carrier).filter(|_| !in_connects_only || reason != RemovalReason::ClientDisconnect)
+                    outlet.filter(|_| !in_connects_only || reason != RemovalReason::ClientDisconnect)
                 {
                     self.bequeath(key, outlet, None);
                 }
