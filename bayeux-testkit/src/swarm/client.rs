@@ -465,6 +465,8 @@ impl Client {
                     self.on_handshake(ground, message, successful);
                     learned.extend(self.muddled.then_some(Learned::Muddle));
                 }
+                // What follows is of a session that it knows nothing of.
+                ("/meta/handshake", Some(_)) => break,
                 ("/meta/connect", Some(successful)) => {
                     if successful && let Some(batch) = message["ext"]["ack"].as_i64() {
                         self.ack = self.ack.map(|_| batch);

@@ -141,7 +141,7 @@ impl Model {
         }
         session.expires = (None, None);
         session.newest_hold = serial;
-        session.left = None;
+        session.forget_left();
         let deadline = if session.timeout_since > moment {
             // It may have been held before its timeout was changed.
             (Time::ZERO, now + timeout.max(options.timeout))
@@ -157,7 +157,7 @@ impl Model {
 
     /// Whether a message that has no reply yet may have taken a session from this connection since that moment.
     fn may_be_moved(&self, id: &str, but: Peer, since: Moment) -> bool {
-        let others = self.lines.iter().filter(|(peer, _)| **peer != but);
+        let others = self.lines.iter().filter(|(peer, line)| **peer != but && line.open);
         let mut requests = others.flat_map(|(peer, line)| line.requests.iter().map(move |request| (peer, request)));
         requests.any(|(peer, request)| {
             let moves = request.kind == Kind::Connect || matches!(peer, Peer::Socket(_));
@@ -172,8 +172,7 @@ impl Model {
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         if session.held.as_ref().is_some_and(|held| held.line != peer && held.request < request.serial) {
             // It may have ended that hold before its client went on.
-            session.left.get_or_insert(request.at);
-            session.doubt_hold();
+            session.doubt_left(request.at);
         }
         if session.newest_connect < request.serial {
             (session.wish, session.advised) = (Known::Unsure, Known::Unsure);
@@ -222,6 +221,22 @@ impl Model {
         // While something is being written there, its reply may wait behind that.
         line.requests.retain(|request| request.serial != earlier.request || line.writing || begun);
         Ok(())
+    }
+
+    /// What a disconnected session leaves to a WebSocket has been written: a connect that has no reply by then was replaced
+    /// before, and has none ever (rule K-21).
+    pub(super) fn drop_last_connects(&mut self) {
+        let disconnected = |id: &str| {
+            let reason = self.sessions.get(id).and_then(|session| session.ended).map(|(.., reason)| reason);
+            reason.is_some_and(is_disconnect)
+        };
+        let sockets = self.lines.iter_mut().filter(|(peer, _)| matches!(peer, Peer::Socket(_)));
+        for (_, line) in sockets.filter(|(_, line)| !line.writing) {
+            line.requests.retain(|request| match &request.claim {
+                Claim::Of(id) | Claim::May(id) => !request.held || !disconnected(id),
+                Claim::Nobody => true,
+            });
+        }
     }
 
     /// Held connects of sessions that have gone to another WebSocket (rule L-43).
@@ -336,6 +351,7 @@ impl Model {
         let id = id.clone();
         let (leaving, moment) = (self.is_leaving(&id), self.moment);
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
+        let second = session.answered_before.replace(self.rests) == Some(self.rests);
         let (ended, dismissed, farewell) = (session.ended, session.dismissed, session.farewell);
         let held = session.held.take_if(|held| held.request == request.serial);
         self.check_batch(&id, reply)?;
@@ -431,7 +447,8 @@ impl Model {
                     }
                 }
                 let expected = self.process_connect(peer, &id, request, sharp);
-                if sharp {
+                // A second one in the same moment was processed before the first one's reply had taken anything.
+                if sharp && !second {
                     self.check_not_held(peer, &id, request, was_connected, tabs, messages, events)?;
                 }
                 (expected, None)

@@ -385,9 +385,18 @@ impl Model {
         }
         let mut held = line.requests.iter().filter(|request| request.held);
         held.find_map(|request| match &request.claim {
-            Claim::Of(id) | Claim::May(id) if self.is_leaving(id) => Some(id.clone()),
+            Claim::Of(id) | Claim::May(id) if self.has_last_connect(id, request) => Some(id.clone()),
             Claim::Of(_) | Claim::May(_) | Claim::Nobody => None,
         })
+    }
+
+    /// Whether that is the connect by which a disconnected session hears of it.
+    fn has_last_connect(&self, id: &str, request: &Request) -> bool {
+        let Some(session) = self.sessions.get(id).filter(|session| session.newest_hold == request.serial) else {
+            return false;
+        };
+        let reason = session.ended.map(|(.., reason)| reason).or_else(|| self.ending.get(id).copied());
+        reason.is_some_and(is_disconnect)
     }
 
     fn on_farewell(&mut self, id: &str) -> Verdict {
@@ -512,7 +521,9 @@ impl Model {
     pub(super) fn check_response(&self, peer: Peer, messages: &[Outgoing], answered: &[Answered]) -> Verdict {
         let Some(line) = self.lines.get(&peer) else { return Ok(()) };
         let http = matches!(peer, Peer::Exchange(_));
-        let Known::Sure(Some(id)) = &line.bound else { return Ok(()) };
+        let last_words = self.last_words_on(peer, messages);
+        let Known::Sure(Some(bound)) = &line.bound else { return Ok(()) };
+        let id = last_words.as_ref().unwrap_or(bound);
         let Some(session) = self.sessions.get(id) else { return Ok(()) };
         let ended = self.is_leaving(id);
         let connect = answered.iter().any(|reply| reply.kind == Kind::Connect);
@@ -551,7 +562,8 @@ impl Model {
         let left =
             |owed: &&Owed| !session.got.contains(&owed.number) && line.fixed.is_none_or(|fixed| owed.done < fixed);
         // Of one that has ended only the last words are left: other responses find nothing to take.
-        let late = ended && !connected && !answered.iter().any(|reply| reply.kind == Kind::Disconnect);
+        let disconnected = answered.iter().any(|reply| reply.kind == Kind::Disconnect && reply.successful);
+        let late = ended && !connected && !disconnected;
         if takes
             && !late
             && !returned

@@ -27,6 +27,8 @@ pub(super) struct Line {
     pub(super) open: bool,
     /// Something drained was not written yet.
     pub(super) writing: bool,
+    /// An envelope had to wait on it: that one may have noticed that its session had ended (rule TW-12).
+    waited: bool,
     /// It sent a handshake among other messages, and must be closed.
     pub(super) condemned: bool,
     /// The serial number of the last message that was answered: on a WebSocket, nothing before waits in the lane.
@@ -134,6 +136,7 @@ impl Model {
             requests: VecDeque::new(),
             open: true,
             writing: false,
+            waited: false,
             condemned: false,
             answered: 0,
             made: Vec::new(),
@@ -160,7 +163,11 @@ impl Model {
             self.blur_target(peer);
         }
         // A WebSocket whose session has ended may move to the shard of another one, and is a new one there (rule TW-12).
-        let moves = self.config.shards > 1 && self.is_bound_to_the_dead(peer);
+        let waited = self.lines.get(&peer).is_some_and(|line| line.waited);
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.waited |= busy;
+        }
+        let moves = (self.config.shards > 1 || waited) && self.is_bound_to_the_dead(peer);
         let session = if sure { self.find_session(peer, messages.first()) } else { None };
         for message in messages {
             let kind = facts::kind(message);
@@ -331,7 +338,8 @@ impl Model {
         let Some(line) = self.lines.get_mut(&peer) else { return };
         (line.open, line.writing) = (false, false);
         let mut expiring = std::mem::take(&mut line.expiring);
-        if line.fixed.is_some() && line.transport.is_http() {
+        let begun = line.fixed.is_some() && line.transport.is_http();
+        if begun {
             // A response that fails half way is as good as written (rule L-20).
             let connects = line.requests.iter().filter(|request| request.kind == Kind::Connect);
             expiring.extend(connects.filter_map(|request| match &request.claim {
@@ -358,8 +366,11 @@ impl Model {
         {
             session.put_back = Some(self.moment);
         }
-        let mut begun = Vec::new();
+        let mut idle_since_now = Vec::new();
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
+            if !begun {
+                session.forget_move(peer);
+            }
             let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
                 // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
@@ -386,10 +397,10 @@ impl Model {
                     session.expires.0 = Some(Time::ZERO);
                     session.doubt_life(now, longest);
                 }
-                begun.push(id.clone());
+                idle_since_now.push(id.clone());
             }
         }
-        begun.iter().for_each(|id| self.widen_expiry(id));
+        idle_since_now.iter().for_each(|id| self.widen_expiry(id));
         self.begin_expiries(expiring);
         let Some(line) = self.lines.get_mut(&peer) else { return };
         for request in line.requests.iter().filter(|request| request.held) {
@@ -422,6 +433,7 @@ impl Model {
         for request in line.requests.iter().filter(|request| request.kind == Kind::Connect && !request.held) {
             let (Claim::Of(id) | Claim::May(id)) = &request.claim else { continue };
             let Some(session) = self.sessions.get_mut(id) else { continue };
+            session.note_move(peer, request.moment);
             // Not where a newer one has said something else.
             if session.newest_connect < request.serial && !session.may_be_overtaken(peer, request.moment) {
                 session.wish = Known::Sure(request.wish(longest));
@@ -606,8 +618,12 @@ impl Model {
         let longest = Session::longest_life(&self.config);
         for id in of {
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            if session.held.as_ref().is_some_and(|held| held.line != peer) {
-                session.doubt_hold();
+            if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
+                if held.request < request.serial && matches!(peer, Peer::Socket(_)) {
+                    session.doubt_left(request.at);
+                } else {
+                    session.doubt_hold();
+                }
             }
             match request.kind {
                 Kind::Handshake | Kind::Connect => {

@@ -22,8 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bayeux_core::{Config, Notice, Overflow, Point, Question, RemovalReason, Time};
 
-use crate::swarm::NARROW;
 use crate::swarm::setup::{Knob, Setup};
+use crate::swarm::{KEPT, NARROW};
 use crate::world::{Happening, Peer, World};
 use lines::Line;
 use sessions::Session;
@@ -191,6 +191,7 @@ impl Model {
         self.check_expiry(world)?;
         self.check_unanswered(world)?;
         self.check_abandoned(world)?;
+        self.drop_last_connects();
         self.lines.retain(|_, line| line.open || !line.requests.is_empty());
         Ok(())
     }
@@ -215,7 +216,9 @@ impl Model {
         // What was drained in this very moment may have been in the queue when there was no room.
         let emptied = session.drained_before == Some(self.rests);
         if !session.ack && !emptied && policy != Overflow::KeepLatest {
-            let waiting = self.may_wait(id, session, None);
+            // Each subscription may bring what a channel keeps once more.
+            let again = session.spans.iter().filter(|span| span.pattern == KEPT).count();
+            let waiting = self.may_wait(id, session, None) + again;
             let narrow = self.narrow.filter(|_| channel == NARROW);
             let crowded = narrow.is_some_and(|limit| self.may_wait(id, session, Some(NARROW)) > limit);
             if waiting <= messages && waiting * self.event_size_max <= bytes && !crowded {

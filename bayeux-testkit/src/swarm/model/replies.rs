@@ -100,6 +100,7 @@ impl Model {
     fn refused(&mut self, peer: Peer, request: &Request, processed: bool) -> Verdict {
         let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return Ok(()) };
         let (now, longest) = (self.now, Session::longest_life(&self.config));
+        let transport = self.lines.get(&peer).map(|line| line.transport);
         let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
         session.batch = 0;
         session.forget_batches = true;
@@ -114,6 +115,9 @@ impl Model {
         }
         session.doubt_hold();
         session.blur();
+        if let Some(transport) = transport {
+            session.doubt_transport(transport, request.moment);
+        }
         if matches!(peer, Peer::Socket(_)) {
             session.note_move(peer, request.moment);
         } else {
@@ -155,7 +159,7 @@ impl Model {
             }
             if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
                 if transport == Transport::WebSocket && held.request < request.moment {
-                    session.left.get_or_insert(left);
+                    session.note_left(left);
                 }
                 // Perhaps it gave way to this message, perhaps it came later (rule L-43).
                 session.doubt_hold();

@@ -107,6 +107,8 @@ pub(super) struct Session {
     pub(super) life_changed: bool,
     /// When a message took it from the connection that holds its connect (rule L-43).
     pub(super) left: Option<Time>,
+    /// When one came that may have, and of which nobody will hear.
+    left_maybe: Option<Time>,
     /// When its held connect times out, of which nobody will hear (rule L-46).
     pub(super) unheard: Option<Time>,
     /// When a response of it broke that had begun.
@@ -116,6 +118,8 @@ pub(super) struct Session {
     pub(super) last_message_maybe: Time,
     /// The disconnect that ended it: where it came, and its number.
     pub(super) disconnected_by: Option<(Peer, u64)>,
+    /// The rest before which a connect of it was answered last.
+    pub(super) answered_before: Option<u64>,
     /// The rest before which events of it were drained last.
     pub(super) drained_before: Option<u64>,
     /// The number of the last batch (rule XA-4).
@@ -195,11 +199,13 @@ impl Session {
             served_by_hooks: false,
             life_changed: false,
             left: None,
+            left_maybe: None,
             unheard: None,
             put_back: None,
             last_message: now,
             last_message_maybe: now,
             disconnected_by: None,
+            answered_before: None,
             drained_before: None,
             batch: 0,
             farewell: false,
@@ -290,7 +296,30 @@ impl Session {
         self.target = Known::Sure(Some(target));
         self.note_target(target, moment);
         if self.held.as_ref().is_some_and(|held| held.line != target) {
-            self.left.get_or_insert(at);
+            self.note_left(at);
+        }
+    }
+
+    /// A message that came then may have taken it from where its connect is held.
+    pub(super) fn doubt_left(&mut self, at: Time) {
+        self.left_maybe = Some(self.left_maybe.map_or(at, |left| left.min(at)));
+        self.doubt_hold();
+    }
+
+    /// A newer connect of it is held.
+    pub(super) fn forget_left(&mut self) {
+        (self.left, self.left_maybe) = (None, None);
+    }
+
+    /// A message that came then took it from where its connect is held.
+    pub(super) fn note_left(&mut self, at: Time) {
+        self.left = Some(self.left.map_or(at, |left| left.min(at)));
+    }
+
+    /// Where its client was for certain is gone, and with it what that meant for messages that came before.
+    pub(super) fn forget_move(&mut self, peer: Peer) {
+        if self.moved.1 == Some(peer) {
+            (self.moved, self.moved_before) = ((0, None), 0);
         }
     }
 
@@ -346,11 +375,21 @@ impl Session {
     /// Its connect was left when a message took it elsewhere, which is noticed now (rule L-43).
     pub(super) fn begin_left_expiry(&mut self, now: Time, options: &TransportOptions, longest: Duration) {
         let left = self.left.take().unwrap_or(self.last_message);
+        let left = self.left_maybe.take().map_or(left, |maybe| left.min(maybe));
         self.begin_expiry(left.min(now), options);
         let earliest = self.expires.0.map(|at| at.max(self.last_message + self.max_interval(options)));
         self.begin_expiry(now, options);
         self.expires.0 = earliest;
         self.doubt_life(now, longest);
+    }
+
+    /// The application changes how long it lives.
+    fn change_life(&mut self) {
+        self.life_changed = true;
+        if self.held.is_some() && self.expires.0.is_some() {
+            // Its expiry may begin later only, and be over sooner.
+            self.expires.0 = Some(Time::ZERO);
+        }
     }
 
     /// Its expiry began at some time until now: by what the application had set then, if it has changed that ever.
@@ -492,7 +531,9 @@ impl Model {
         self.lines.values().filter(waits).any(|line| {
             let waits = |request: &&Request| !request.held && request.serial > line.answered;
             let mut requests = line.requests.iter().filter(waits);
-            let parked = requests.next().filter(|first| first.claim == Claim::Of(id.to_owned()));
+            // A connect may be held rather than wait.
+            let first = requests.next().filter(|first| first.kind != Kind::Connect);
+            let parked = first.filter(|first| first.claim == Claim::Of(id.to_owned()));
             let Some(parked) = parked else { return false };
             let mut connects = requests.filter(|request| request.kind == Kind::Connect && request.may_be_of(id));
             // In an envelope of its own.
@@ -600,12 +641,12 @@ impl Model {
                 (session.advised, session.advice_since) = (Known::Sure(None), moment);
             }
             SessionSetting::Interval(interval) => {
-                session.life_changed = true;
+                session.change_life();
                 session.own.interval = interval;
                 (session.advised, session.advice_since) = (Known::Sure(None), moment);
             }
             SessionSetting::MaxInterval(time) => {
-                session.life_changed = true;
+                session.change_life();
                 session.own.max_interval = time;
             }
             SessionSetting::MaxLazyTimeout(time) => {
