@@ -387,11 +387,11 @@ impl Engine {
             return (same_browser || self.config.trust_client_session).then_some(found);
         }
         if handshake {
-            if let Some(old) = conn.session.take()
-                && self.sessions.get(old).is_some_and(|session| session.target == Some(key))
+            if let Some(old) = conn.session.take().and_then(|old| self.sessions.get_mut(old))
+                && old.target == Some(key)
             {
                 // It lives on, but not here: what it has not written yet is not the new session's (rules H-2, TW-10).
-                self.set_target(old, None);
+                (old.target, old.moved) = (None, 0);
             }
             return None;
         }
