@@ -434,7 +434,7 @@ impl Model {
             None => {
                 if !sharp && let Some(session) = self.sessions.get_mut(&id) {
                     // Perhaps it was held for a while, and an earlier one gave way.
-                    session.doubt_hold();
+                    session.doubt_left(self.now);
                     if session.may_be_overtaken(peer, request.moment) {
                         // Something else was processed meanwhile, before it or behind it.
                         let held = session.held.is_some();

@@ -69,6 +69,7 @@ impl Model {
     pub(in crate::swarm) fn publish(&mut self, number: u64, channel: &str, origin: Origin, lazy: Option<Duration>) {
         let began = self.next_moment();
         let application = !matches!(origin, Origin::Session(..));
+        self.published_on.insert(channel.to_owned());
         let event = Event {
             channel: channel.to_owned(),
             origin,
@@ -628,7 +629,8 @@ fn whose(line: &Line, rest: &[Outgoing]) -> Option<String> {
         next.is_some_and(|reply| reply.successful) && request.is_some_and(|request| request.kind == Kind::Connect);
     match (request.map(|request| &request.claim), &line.bound) {
         (Some(Claim::Of(id) | Claim::May(id)), _) if connects => Some(id.clone()),
-        (_, Known::Sure(bound)) => bound.clone().or_else(|| line.former.clone()),
+        (_, Known::Sure(Some(bound))) => Some(bound.clone()),
+        (_, Known::Sure(None)) => line.claimed().or_else(|| line.former.clone()),
         (_, Known::Unsure) => None,
     }
 }

@@ -112,6 +112,14 @@ impl Request {
 const HELD: Duration = Duration::from_secs(15);
 
 impl Line {
+    /// The session that something on it may speak for, and nothing else does.
+    pub(super) fn claimed(&self) -> Option<String> {
+        self.requests.iter().find_map(|request| match &request.claim {
+            Claim::May(id) => Some(id.clone()),
+            Claim::Of(_) | Claim::Nobody => None,
+        })
+    }
+
     /// Whether something is being processed on it that is no held connect.
     pub(super) fn is_busy(&self) -> bool {
         self.requests.iter().any(|request| !request.held)
@@ -171,6 +179,9 @@ impl Model {
         let session = if sure { self.find_session(peer, messages.first()) } else { None };
         for message in messages {
             let kind = facts::kind(message);
+            if let Some(channel) = message.channel.as_deref().filter(|_| kind == Kind::Publish) {
+                self.published_on.insert(channel.to_owned());
+            }
             let named = message.client_id.as_deref().unwrap_or_default();
             let claim = match &session {
                 _ if kind == Kind::Handshake => Claim::Nobody,
@@ -222,6 +233,7 @@ impl Model {
                 Some(old) if handshake => {
                     if let Some(session) = self.sessions.get_mut(&old) {
                         session.target = Known::Sure(None);
+                        session.forget_move(peer);
                     }
                     None
                 }
@@ -434,6 +446,9 @@ impl Model {
             let (Claim::Of(id) | Claim::May(id)) = &request.claim else { continue };
             let Some(session) = self.sessions.get_mut(id) else { continue };
             session.note_move(peer, request.moment);
+            if session.held.as_ref().is_some_and(|held| held.line != peer && held.request < request.serial) {
+                session.doubt_hold();
+            }
             // Not where a newer one has said something else.
             if session.newest_connect < request.serial && !session.may_be_overtaken(peer, request.moment) {
                 session.wish = Known::Sure(request.wish(longest));

@@ -72,6 +72,8 @@ pub(super) struct Model {
     lines: BTreeMap<Peer, Line>,
     sessions: BTreeMap<String, Session>,
     events: BTreeMap<u64, deliveries::Event>,
+    /// Every channel that somebody has published on, or tried to.
+    published_on: BTreeSet<String>,
     /// Events whose fan-out may be under way.
     spreading: BTreeSet<u64>,
     /// What hooks said no to, by the key of [`facts::key_of`].
@@ -109,6 +111,7 @@ impl Model {
             lines: BTreeMap::new(),
             sessions: BTreeMap::new(),
             events: BTreeMap::new(),
+            published_on: BTreeSet::new(),
             spreading: BTreeSet::new(),
             denied: BTreeMap::new(),
             too_late: BTreeSet::new(),

@@ -68,6 +68,12 @@ impl Model {
         if !processed || error.as_deref() == Some("402::session_unknown") {
             return Ok(());
         }
+        if let (Claim::May(_), Some(line)) = (&request.claim, self.lines.get_mut(&peer))
+            && line.bound == Known::Sure(None)
+        {
+            // It was of that session, after all.
+            line.bound = Known::Sure(Some(id.clone()));
+        }
         if request.kind == Kind::Publish && reply.successful {
             self.check_overtaken(peer, id, request)?;
         }
@@ -222,7 +228,7 @@ impl Model {
         if unsure && (unknown || is_late(given)) {
             return Ok(());
         }
-        match self.expected(request, denial.as_ref(), id) {
+        match self.expected(request, denial.as_ref()) {
             Expected::Success if given.is_none() => Ok(()),
             Expected::Success if unsure && reply.successful => Ok(()),
             Expected::Success => wrong("success"),
@@ -246,7 +252,7 @@ impl Model {
     }
 
     /// What a message of a live session has coming.
-    fn expected(&self, request: &Request, denial: Option<&Point>, id: &str) -> Expected {
+    fn expected(&self, request: &Request, denial: Option<&Point>) -> Expected {
         let by_policy = |what: &str| Expected::Error(format!("403:denied_by_security_policy:{what}"));
         let channel = request.channel.as_deref().unwrap_or_default();
         match request.kind {
@@ -285,24 +291,34 @@ impl Model {
                 Ok(channels) if channels.iter().any(|channel| is_meta(channel)) => {
                     Expected::Error("403::unsubscribe_failed".to_owned())
                 }
-                Ok(channels) if channels.iter().all(|channel| self.surely_exists(id, channel, request)) => {
+                Ok(channels) if channels.iter().all(|channel| self.surely_exists(channel, request)) => {
                     Expected::Success
+                }
+                Ok(channels) if channels.iter().any(|channel| self.never_existed(channel)) => {
+                    Expected::Error("400::channel_missing".to_owned())
                 }
                 Ok(_) => Expected::SuccessOr("400::channel_missing"),
             },
         }
     }
 
-    /// Whether a channel exists because the session was subscribed to it, or because it is one that stays.
-    fn surely_exists(&self, id: &str, channel: &str, request: &Request) -> bool {
-        let Some(session) = self.sessions.get(id) else { return false };
-        session.spans.iter().any(|span| {
+    /// Whether a channel exists because somebody has been subscribed to it since before a message came.
+    fn surely_exists(&self, channel: &str, request: &Request) -> bool {
+        let alive = self.sessions.iter().filter(|(id, session)| session.ended.is_none() && !self.is_leaving(id));
+        let mut spans = alive.flat_map(|(_, session)| &session.spans);
+        spans.any(|span| {
             span.pattern == channel
                 && span.sure_from.is_some_and(|from| from < request.moment)
                 // By this message itself, if by any.
                 && span.sure_until.is_none_or(|until| until == request.moment)
                 && span.until.is_none()
         }) && self.removals.is_empty()
+    }
+
+    /// Whether nobody has ever done anything by which a channel would exist.
+    fn never_existed(&self, channel: &str) -> bool {
+        let subscribed = self.sessions.values().any(|session| session.spans.iter().any(|span| span.pattern == channel));
+        !subscribed && !self.published_on.contains(channel)
     }
 
     /// The reply to a handshake (rules H-10, H-11, V-13, XA-1).
@@ -339,6 +355,7 @@ impl Model {
             && let Some(session) = self.sessions.get_mut(old)
         {
             session.target = Known::Sure(None);
+            session.forget_move(peer);
         }
         line.bound = Known::Sure(Some(id.clone()));
         line.expiring.push(Expiring { session: id.clone(), hold: None });

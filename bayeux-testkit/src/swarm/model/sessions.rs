@@ -3,8 +3,8 @@
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
-use bayeux_core::{Config, RemovalReason, SessionSetting, Time, Transport, TransportOptions};
-use bayeux_proto::{Advice, Reconnect};
+use bayeux_core::{Config, Point, Question, RemovalReason, SessionSetting, Time, Transport, TransportOptions};
+use bayeux_proto::{Advice, Reconnect, meta};
 
 use super::deliveries::Owed;
 use super::facts::Kind;
@@ -601,7 +601,31 @@ impl Model {
                 ));
             }
         }
-        Ok(())
+        let waits = |question: &&Question| matches!(&question.point, Point::Listen(channel) if channel.as_str() == meta::CONNECT);
+        let waiting = world.questions();
+        let mut waiting = waiting.iter().copied().filter(waits).filter_map(|question| question.session.as_ref());
+        match waiting.find(|id| self.waits_too_long(world, id.as_str())) {
+            Some(id) => Err(format!("L-24: a connect of {id} waits for a listener for too long")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether a connect that waits for a listener is all that there is of a session, and is processed for too long.
+    fn waits_too_long(&self, world: &World, id: &str) -> bool {
+        let Some(session) = self.alive(id) else { return false };
+        let transports = [&self.config.websocket, &self.config.long_polling, &self.config.callback_polling];
+        let limits: Option<Vec<Duration>> = transports.into_iter().map(|options| options.max_processing).collect();
+        let Some(limit) = limits.into_iter().flatten().max() else { return false };
+        let requests = self.lines.iter().flat_map(|(peer, line)| line.requests.iter().map(move |of| (*peer, line, of)));
+        let mut pending = requests.filter(|(.., request)| !request.held && request.may_be_of(id));
+        let (Some((peer, line, connect)), None) = (pending.next(), pending.next()) else { return false };
+        connect.kind == Kind::Connect
+            && connect.claim == Claim::Of(id.to_owned())
+            && line.open
+            && !world.is_in_transit()
+            && !session.has_moved(peer, connect.moment)
+            && !session.may_be_overtaken(peer, connect.moment)
+            && self.now > session.last_message_maybe + limit
     }
 
     /// Whether a message of the session is anywhere between its arrival and its reply: it may put the expiry off.
