@@ -36,8 +36,12 @@ pub enum Outcome {
     Missed,
 }
 
-/// How long one probe may take. Generous: only a mutant that keeps the engine busy for ever gets there.
+/// How long one probe may take, beside what it may for each seed. Generous, for busy machines: only a mutant that keeps
+/// the engine busy for ever gets there.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a probe may take for each seed: some ten times what it does.
+const PATIENCE_PER_SEED: Duration = Duration::from_millis(100);
 
 /// How often a running probe is looked at.
 const GLANCE: Duration = Duration::from_millis(10);
@@ -57,7 +61,7 @@ pub fn run(probe: &Path, mutant: Option<&Mutant>, seeds: u32) -> io::Result<Outc
     let output = child.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
     // Read while it runs: the line may be longer than a pipe is deep.
     let reader = std::thread::spawn(move || io::read_to_string(output));
-    let Some(status) = wait(&mut child)? else { return Ok(Outcome::Hung) };
+    let Some(status) = wait(&mut child, PATIENCE + PATIENCE_PER_SEED * seeds)? else { return Ok(Outcome::Hung) };
     let said = reader.join().map_err(|_| io::ErrorKind::Other)??;
     if !status.success() {
         return Ok(Outcome::Crashed(status));
@@ -69,13 +73,13 @@ pub fn run(probe: &Path, mutant: Option<&Mutant>, seeds: u32) -> io::Result<Outc
 }
 
 /// Waits for a probe to end; stops it where it takes too long, and returns nothing then.
-fn wait(child: &mut Child) -> io::Result<Option<ExitStatus>> {
+fn wait(child: &mut Child, patience: Duration) -> io::Result<Option<ExitStatus>> {
     let begin = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if begin.elapsed() > PATIENCE {
+        if begin.elapsed() > patience {
             child.kill()?;
             child.wait()?;
             return Ok(None);

@@ -174,6 +174,8 @@ impl Model {
             // It may have ended that hold before its client went on.
             session.doubt_left(request.at);
         }
+        // What was there before may have given way to it.
+        session.note_target(peer, request.moment);
         if session.newest_connect < request.serial {
             (session.wish, session.advised) = (Known::Unsure, Known::Unsure);
         }

@@ -27,6 +27,8 @@ pub(super) struct Line {
     pub(super) open: bool,
     /// Something drained was not written yet.
     pub(super) writing: bool,
+    /// How often it had moved to another shard when something last came on it.
+    moves: usize,
     /// An envelope had to wait on it: that one may have noticed that its session had ended (rule TW-12).
     waited: bool,
     /// It sent a handshake among other messages, and must be closed.
@@ -144,6 +146,7 @@ impl Model {
             requests: VecDeque::new(),
             open: true,
             writing: false,
+            moves: 0,
             waited: false,
             condemned: false,
             answered: 0,
@@ -159,6 +162,7 @@ impl Model {
             let line = self.line_of(world, peer);
             self.lines.insert(peer, line);
         }
+        self.note_moves(world, peer);
         let handshakes = messages.iter().filter(|message| facts::kind(message) == Kind::Handshake).count();
         let (busy, sure) = self.lines.get(&peer).map_or((false, true), |line| (line.is_busy(), !line.is_busy()));
         if handshakes > 0 && messages.len() > 1 {
@@ -196,6 +200,21 @@ impl Model {
             }
         }
         Ok(())
+    }
+
+    /// Where a WebSocket has gone to another shard, nobody hears what becomes of that which it had sent before.
+    fn note_moves(&mut self, world: &World, peer: Peer) {
+        let Peer::Socket(key) = peer else { return };
+        let Some(line) = self.lines.get_mut(&peer) else { return };
+        let moves = world.socket(key).moves;
+        if std::mem::replace(&mut line.moves, moves) == moves {
+            return;
+        }
+        let made = line.made.clone();
+        let left: Vec<Request> = line.requests.drain(..).collect();
+        for request in left.iter().filter(|request| !request.held) {
+            self.unheard(peer, &made, request);
+        }
     }
 
     fn is_bound_to_the_dead(&self, peer: Peer) -> bool {
@@ -649,7 +668,7 @@ impl Model {
                         session.held.is_none().then(|| before.unwrap_or_default().max(self.now + longest + HELD));
                 }
                 Kind::Unsubscribe | Kind::Subscribe | Kind::Publish | Kind::Disconnect | Kind::Other => {
-                    session.transport = Known::Unsure;
+                    session.blur_transport(request.moment);
                     session.target = Known::Unsure;
                     session.expires = (session.expires.0.map(|_| self.now), None);
                 }

@@ -283,6 +283,11 @@ impl Session {
         }
     }
 
+    /// A message that came then may have been processed, over whatever transport.
+    pub(super) fn blur_transport(&mut self, moment: Moment) {
+        (self.transport, self.transport_since) = (Known::Unsure, self.transport_since.max(moment));
+    }
+
     /// A message was processed over that transport at some time until that moment.
     pub(super) fn doubt_transport(&mut self, transport: Transport, until: Moment) {
         if self.transport != Known::Sure(transport) {
