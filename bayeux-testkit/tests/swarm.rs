@@ -57,7 +57,7 @@ fn nothing_is_wrong_whatever_happens() {
 }
 
 #[test]
-#[ignore = "with one seed in two thousand the model is wrong still, not the engine: a failure says nothing about a change"]
+#[ignore = "with one seed in ten thousand the model is wrong still, not the engine: a failure says nothing about a change"]
 fn nothing_is_wrong_with_fresh_seeds() {
     if number("BAYEUX_SEED").is_some() {
         return; // The other test does that one.
