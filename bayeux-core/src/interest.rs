@@ -19,9 +19,9 @@ use bayeux_proto::{ChannelName, ChannelPattern};
 
 use crate::id::{ShardId, text_hash};
 
-/// A power of two. With 100,000 channels wanted by one shard each, of 32, one publish in 22 is sent in vain to each
-/// other shard. Memory: 512 KiB for up to 64 shards, and 256 KiB in each of them as far as it is used.
-const SLOTS: usize = 1 << 16;
+/// A power of two. With 100,000 channels wanted by one shard each, of 32, one publish in 11 is sent in vain to each
+/// other shard. Memory: 256 KiB for up to 64 shards, and 128 KiB in each of them as far as it is used.
+const SLOTS: usize = 1 << 15;
 
 /// What all shards of a server want, see [`Engine::share_interests`](crate::Engine::share_interests).
 pub struct Interests {

@@ -403,6 +403,7 @@ impl<'a> Runner<'a> {
         let net = &mut self.ground.net;
         net.act(|world| world.hooks().forget());
         hooks::register(net.world().hooks(), &self.plan.setup.without_hooks(), 0);
+        self.model.drops_end();
         net.heal();
         for client in &mut self.clients {
             client.wish(0);

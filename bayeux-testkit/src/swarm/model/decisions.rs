@@ -37,6 +37,11 @@ impl Model {
         self.passed.insert(key);
     }
 
+    /// From now on no hook keeps events back: who subscribes gets what the channel keeps, whatever was said of it before.
+    pub(in crate::swarm) fn drops_end(&mut self) {
+        self.drops_are_over = true;
+    }
+
     /// A hook delivers an event to a session.
     pub(in crate::swarm) fn delivered_by_hook(&mut self, id: String, number: u64) {
         if let Some(session) = self.sessions.get_mut(&id) {

@@ -88,6 +88,8 @@ pub(super) struct Model {
     dropped: BTreeSet<(String, u64)>,
     /// Events that a hook let a session have, of those that may be offered again.
     passed: BTreeSet<(String, u64)>,
+    /// Whether no hook keeps events back any more.
+    drops_are_over: bool,
     /// The last question whose answer is not wanted any more.
     retired: Option<Question>,
     /// Sessions whose end is among what is being observed: it may be told behind what it leaves to be drained.
@@ -119,6 +121,7 @@ impl Model {
             kept_until: 0,
             dropped: BTreeSet::new(),
             passed: BTreeSet::new(),
+            drops_are_over: false,
             retired: None,
             ending: BTreeMap::new(),
             removals: Vec::new(),
