@@ -5,7 +5,7 @@ import { it } from 'node:test';
 import { browserFor } from '../lib/browser/chromium.mjs';
 import { BROWSERS } from '../lib/client.mjs';
 import { proxyFor } from '../lib/proxy.mjs';
-import { serverFor, useServer } from '../lib/server.mjs';
+import { serverFor } from '../lib/server.mjs';
 import { groups } from '../lib/suite.mjs';
 
 const TRANSPORTS = ['websocket', 'long-polling'];
@@ -19,7 +19,8 @@ const KINDS = BROWSERS.slice(-1).flatMap(({ peer, chromium }) =>
 );
 
 groups('chat page', KINDS, ({ transport, args }) => {
-  const server = useServer({ args });
+  /** A room of its own for each test, since tests run side by side and everybody in a room sees everybody. */
+  const roomFor = (t) => serverFor(t, { args });
 
   /** A tab in which `name` has joined. */
   const join = async (browser, url, name) => {
@@ -46,6 +47,7 @@ groups('chat page', KINDS, ({ transport, args }) => {
     mistakes.filter((text) => !/^(WebSocket connection to|Failed to load resource)/.test(text));
 
   it('two tabs chat with each other', async (t) => {
+    const server = await roomFor(t);
     const browser = await browserFor(t);
     const ada = await join(browser, server.url, 'Ada');
     const grace = await join(browser, server.url, 'Grace');
@@ -62,6 +64,7 @@ groups('chat page', KINDS, ({ transport, args }) => {
   });
 
   it('a private message is seen by two of three', async (t) => {
+    const server = await roomFor(t);
     const browser = await browserFor(t);
     const [ada, grace, eve] = [
       await join(browser, server.url, 'Ada'),
@@ -78,6 +81,7 @@ groups('chat page', KINDS, ({ transport, args }) => {
   });
 
   it('a tab that reloads is still there, and one that is closed is not', async (t) => {
+    const server = await roomFor(t);
     const browser = await browserFor(t);
     const ada = await join(browser, server.url, 'Ada');
     const grace = await join(browser, server.url, 'Grace');
@@ -92,7 +96,7 @@ groups('chat page', KINDS, ({ transport, args }) => {
   });
 
   it('the chat goes on after a restart of the server', async (t) => {
-    const first = await serverFor(t, { args });
+    const first = await roomFor(t);
     const proxy = await proxyFor(t, first);
     const browser = await browserFor(t);
     const ada = await join(browser, proxy.url, 'Ada');
@@ -100,7 +104,7 @@ groups('chat page', KINDS, ({ transport, args }) => {
     proxy.down = true;
     await first.kill();
     await ada.locator('#banner').waitFor();
-    proxy.target = await serverFor(t, { args });
+    proxy.target = await roomFor(t);
     proxy.down = false;
     for (const page of [ada, grace]) await page.locator('#status.connected').waitFor();
     assert.deepEqual((await peopleOf(ada, 2)).sort(), ['Ada', 'Grace']);
