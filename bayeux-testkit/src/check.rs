@@ -34,8 +34,10 @@ struct Link {
     /// Requests without reply.
     owed: Vec<Owed>,
     has_cookie: bool,
-    /// The disconnect that was confirmed here, with nothing received since.
-    disconnected: Option<Owed>,
+    /// Sessions that requests named here, or that began here: events may be theirs.
+    sessions: BTreeSet<ByteString>,
+    /// The session whose disconnect was confirmed here, with nothing received since.
+    disconnected: Option<ByteString>,
     /// What was drained of an exchange's response.
     response: Vec<Part>,
 }
@@ -81,6 +83,7 @@ impl Checker {
             credit: true,
             owed: Vec::new(),
             has_cookie: false,
+            sessions: BTreeSet::new(),
             disconnected: None,
             response: Vec::new(),
         };
@@ -90,6 +93,7 @@ impl Checker {
     pub(crate) fn received(&mut self, conn: ConnectionKey, batch: &Batch) {
         let link = self.links.get_mut(&conn).expect("the driver opened what it received from");
         link.disconnected = None;
+        link.sessions.extend(batch.messages.iter().filter_map(|message| message.client_id.clone()));
         link.owed.extend(batch.messages.iter().map(|message| Owed {
             channel: message.channel.clone(),
             id: message.id.clone(),
@@ -110,9 +114,9 @@ impl Checker {
         edits: bool,
     ) -> Broken {
         let Some(link) = self.links.get_mut(&conn) else { return Err(format!("{conn:?}: drained, never opened")) };
-        for (at, message) in messages.iter().enumerate() {
+        for message in messages {
             match message {
-                Outgoing::Event(_) if link.is_disconnected(&messages[at..]) => {
+                Outgoing::Event(_) if link.is_disconnected() => {
                     return Err(format!("{conn:?}: an event after the disconnect reply"));
                 }
                 Outgoing::Event(_) => link.response.push(Part::Event),
@@ -297,27 +301,22 @@ impl Checker {
 }
 
 impl Link {
-    /// Every reply answers a request that was not answered before; all but connects in the order of the requests
-    /// (rules M-2, M-15, Q-20).
-    /// Whether the session of an event, which comes with what is behind it, was disconnected here. It was not where that
-    /// answers a connect of an earlier session of this WebSocket, which waits on (rule TW-10).
-    fn is_disconnected(&self, rest: &[Outgoing]) -> bool {
-        let Some(disconnect) = &self.disconnected else { return false };
-        let reply = rest.iter().find_map(|message| match message {
-            Outgoing::Reply(reply) => Some(reply),
-            Outgoing::Event(_) => None,
-        });
-        let connect = reply.and_then(|reply| self.owed.iter().find(|owed| owed.is_connect() && owed.matches(reply)));
-        connect.is_none_or(|connect| connect.client == disconnect.client)
+    /// Whether an event can only be of a session that was disconnected here.
+    fn is_disconnected(&self) -> bool {
+        let Some(disconnected) = &self.disconnected else { return false };
+        self.sessions.iter().all(|session| session == disconnected)
     }
 
+    /// Every reply answers a request that was not answered before; all but connects in the order of the requests
+    /// (rules M-2, M-15, Q-20).
     fn reply(&mut self, conn: ConnectionKey, reply: &Reply, edits: bool) -> Broken {
         let handshake = reply.channel.as_deref() == Some(meta::HANDSHAKE);
         let connect = reply.channel.as_deref() == Some(meta::CONNECT);
         self.response.push(if handshake && reply.successful { Part::HandshakeReply } else { Part::Reply });
         if reply.channel.as_deref() == Some(meta::DISCONNECT) && reply.successful {
-            self.disconnected = self.owed.iter().find(|owed| owed.matches(reply)).cloned();
-        } else if handshake && reply.successful {
+            self.disconnected = self.owed.iter().find(|owed| owed.matches(reply)).and_then(|owed| owed.client.clone());
+        } else if let Some(handshake) = &reply.handshake {
+            self.sessions.insert(handshake.client_id.clone());
             self.disconnected = None;
         }
         if reply.successful && reply.error.is_some() {

@@ -3,7 +3,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 
 /** Long enough for a busy machine; a passing test never waits this long. */
-export const PATIENCE = 20_000;
+export const PATIENCE = 40_000;
 
 export const sleep = (ms) => delay(ms);
 
