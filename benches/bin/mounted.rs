@@ -1,5 +1,5 @@
-//! A server as an application has it: mounted in an axum router, beside a route of the application's own. Cost and
-//! memory are compared with those of `bayeux serve`, which has its own listener.
+//! A server as an application has it: mounted in an axum router, beside a route of the application's own, which
+//! `axum::serve` serves, or our [`Listener`] does. Cost and memory are compared with those of `bayeux serve`.
 //!
 //! ```text
 //! cargo run --release -p bayeux-benches --bin mounted -- 127.0.0.1:8082
@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Behind the address, `lazy=CHANNEL` makes a channel and all below it lazy, and `lazy-timeout=MILLISECONDS` says for
-//! how long its messages may wait.
+//! how long its messages may wait. With `served-by=listener` it is not `axum::serve` that serves the router.
 
 use std::error::Error;
 use std::io::Write;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::routing::get;
 use axum::serve::ListenerExt;
-use bayeux_http::{BuildError, Config, Endpoint, HttpOptions, LongPolling, Server};
+use bayeux_http::{BuildError, Config, Endpoint, HttpOptions, Listener, LongPolling, Server};
 use bayeux_ws::{WebSocket, WsOptions};
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -33,12 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let server = server(&options)?;
-    let endpoint = Endpoint::new(server)
+    let endpoint = Endpoint::new(server.clone())
         .with(WebSocket::new(WsOptions::default())?)
         .with(LongPolling::new(HttpOptions::default())?);
     let app = Router::new().route("/", get(async || "hello")).nest_service("/cometd", endpoint);
     let listener = listen(options.address)?;
     writeln!(std::io::stdout(), "listening on http://{}/cometd", listener.local_addr()?)?;
+    if options.served_by == ServedBy::Listener {
+        Listener::new(listener).serve(server, app, std::future::pending()).await;
+        return Ok(());
+    }
     // A small answer does not wait for the acknowledgement of the one before.
     let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, app).await?;
@@ -79,16 +83,24 @@ struct Options {
     address: SocketAddr,
     lazy: Option<String>,
     lazy_timeout: Option<Duration>,
+    served_by: ServedBy,
+}
+
+#[derive(PartialEq)]
+enum ServedBy {
+    Axum,
+    Listener,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
         let address = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned()).parse()?;
-        let mut options = Self { address, lazy: None, lazy_timeout: None };
+        let mut options = Self { address, lazy: None, lazy_timeout: None, served_by: ServedBy::Axum };
         for arg in args {
             match arg.split_once('=') {
                 Some(("lazy", channel)) => options.lazy = Some(channel.to_owned()),
                 Some(("lazy-timeout", millis)) => options.lazy_timeout = Some(Duration::from_millis(millis.parse()?)),
+                Some(("served-by", "listener")) => options.served_by = ServedBy::Listener,
                 _ => return Err(format!("no such option: {arg}").into()),
             }
         }

@@ -13,7 +13,11 @@ const peer = (name, ...more) => (bin, root) => [`${root}/interop/peers/run`, nam
 export const SERVERS = {
   floor: { title: 'floor', command: (bin) => [`${bin}/floor`] },
   ours: { title: '**bayeux serve**', command: (bin) => ours(bin, '--shards', '1') },
-  mounted: { title: '**in an axum router**', command: (bin) => [`${bin}/mounted`] },
+  mounted: {
+    title: '**in an axum router, our listener**',
+    command: (bin) => [`${bin}/mounted`, '127.0.0.1:0', 'served-by=listener'],
+  },
+  axum: { title: '**under axum::serve**', command: (bin) => [`${bin}/mounted`] },
   java: { title: 'CometD Java', command: peer('java', '--extensions', 'none'), jvm: true },
   nodejs: { title: 'CometD NodeJS', command: peer('nodejs', '--extensions', 'none'), transports: ['long-polling'] },
   faye: { title: 'Faye', command: peer('faye') },
