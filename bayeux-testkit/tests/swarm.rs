@@ -7,7 +7,7 @@
 //! ```text
 //! cargo run -p bayeux-testkit --release -- simulate --seed 17
 //! BAYEUX_SEED=17 cargo test -p bayeux-testkit --test swarm
-//! BAYEUX_SEEDS=5000 cargo test -p bayeux-testkit --release --test swarm -- --include-ignored
+//! BAYEUX_SEEDS=5000 cargo test -p bayeux-testkit --release --test swarm
 //! ```
 
 use std::hash::{BuildHasher, RandomState};
@@ -26,8 +26,9 @@ const FOUND: [u64; 2] = [
     191, 284,
 ];
 
-/// Fresh seeds where `BAYEUX_SEEDS` does not say how many.
-const FRESH: u64 = 4;
+/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since with one in many thousands it is the model that is
+/// wrong still, and a failure says nothing about the change that it meets.
+const FRESH: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().and_then(|text| text.parse().ok())
@@ -57,7 +58,6 @@ fn nothing_is_wrong_whatever_happens() {
 }
 
 #[test]
-#[ignore = "with one seed in ten thousand the model is wrong still, not the engine: a failure says nothing about a change"]
 fn nothing_is_wrong_with_fresh_seeds() {
     if number("BAYEUX_SEED").is_some() {
         return; // The other test does that one.
