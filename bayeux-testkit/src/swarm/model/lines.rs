@@ -318,7 +318,8 @@ impl Model {
 
     pub(super) fn on_drained(&mut self, world: &World, peer: Peer, messages: &[Outgoing]) -> Verdict {
         if let Some(line) = self.lines.get_mut(&peer) {
-            line.writing = true;
+            // A WebSocket for which there is nothing, after all, is not written.
+            line.writing |= !messages.is_empty() || line.transport.is_http();
             line.fixed.get_or_insert(self.moment);
             // The first connect of a session was processed when its response begins.
             for request in line.requests.iter().filter(|request| request.kind == Kind::Connect) {
