@@ -461,7 +461,8 @@ impl Model {
             // What was sent and not acknowledged counts, too.
             let scattered = self.is_scattered(id, None);
             // What a broken response gives back is queued again, whatever the limit; what comes later is not.
-            let counts = |owed: &&Owed| session.put_back.is_none_or(|at| owed.done > at);
+            let later = |owed: &Owed, at| self.events.get(&owed.number).is_some_and(|event| event.began > at);
+            let counts = |owed: &&Owed| session.put_back.is_none_or(|at| later(owed, at));
             let waiting = session.owed.iter().filter(counts).count();
             if waiting > limit && !scattered {
                 return Err(format!("Q-9: {waiting} events wait for {id}, which may have {limit}"));
