@@ -52,7 +52,9 @@ impl Loaded {
 }
 
 fn line(out: &mut String, name: &str, value: &str, origin: &Origin) {
-    if value.parse::<i64>().is_ok() || value.parse::<bool>().is_ok() {
+    // Of numbers only those that are read back as they are written: `+3` is no 3.
+    let number = value.parse::<i64>().is_ok_and(|number| number.to_string() == value);
+    if number || value.parse::<bool>().is_ok() {
         writeln!(out, "{:<60} # {origin}", format!("{name} = {value}")).expect("a String takes everything");
         return;
     }

@@ -229,6 +229,16 @@ fn empty_lists_are_printed_where_the_default_is_none() {
 }
 
 #[test]
+fn text_that_looks_like_a_number_is_printed_as_text() {
+    for text in ["+3", "007", "-0"] {
+        let first = load_from(&format!("browserCookieName = \"{text}\""), &[], &[]).expect("valid");
+        assert_eq!(first.settings.http.browser_cookie_name, text);
+        let printed = first.print();
+        assert_eq!(settings(&printed, &[], &[]), first.settings, "{printed}");
+    }
+}
+
+#[test]
 fn every_option_accepts_its_own_default_from_every_source() {
     let defaults = load_from("", &[], &[]).expect("defaults");
     for line in defaults.print().lines() {
