@@ -34,7 +34,7 @@ struct Link {
     /// Requests without reply.
     owed: Vec<Owed>,
     has_cookie: bool,
-    /// Sessions that requests named here, or that began here: events may be theirs.
+    /// Sessions that lived when requests named them here, or that began here: events may be theirs.
     sessions: BTreeSet<ByteString>,
     /// The session whose disconnect was confirmed here, with nothing received since.
     disconnected: Option<ByteString>,
@@ -93,7 +93,8 @@ impl Checker {
     pub(crate) fn received(&mut self, conn: ConnectionKey, batch: &Batch) {
         let link = self.links.get_mut(&conn).expect("the driver opened what it received from");
         link.disconnected = None;
-        link.sessions.extend(batch.messages.iter().filter_map(|message| message.client_id.clone()));
+        let named = batch.messages.iter().filter_map(|message| message.client_id.as_ref());
+        link.sessions.extend(named.filter(|id| self.alive.contains(id.as_ref() as &str)).cloned());
         link.owed.extend(batch.messages.iter().map(|message| Owed {
             channel: message.channel.clone(),
             id: message.id.clone(),

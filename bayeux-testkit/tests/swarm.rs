@@ -26,8 +26,8 @@ const FOUND: [u64; 2] = [
     191, 284,
 ];
 
-/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since with one in many thousands it is the model that is
-/// wrong still, and a failure says nothing about the change that it meets.
+/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since one in some five thousand fails still, for what the
+/// model or the engine has had wrong for long. Such a failure says little about the change that it meets.
 const FRESH: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {

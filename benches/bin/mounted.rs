@@ -39,7 +39,7 @@ async fn serve(options: Options) -> Result<(), Box<dyn Error>> {
     let app = Router::new().route("/", get(async || "hello")).nest_service("/cometd", endpoint);
     let listener = listen(options.address)?;
     writeln!(std::io::stdout(), "listening on http://{}/cometd", listener.local_addr()?)?;
-    if options.served_by == ServedBy::Listener {
+    if options.own_listener {
         Listener::new(listener).serve(server, app, std::future::pending()).await;
         return Ok(());
     }
@@ -83,24 +83,18 @@ struct Options {
     address: SocketAddr,
     lazy: Option<String>,
     lazy_timeout: Option<Duration>,
-    served_by: ServedBy,
-}
-
-#[derive(PartialEq)]
-enum ServedBy {
-    Axum,
-    Listener,
+    own_listener: bool,
 }
 
 impl Options {
     fn parse(mut args: impl Iterator<Item = String>) -> Result<Self, Box<dyn Error>> {
         let address = args.next().unwrap_or_else(|| "127.0.0.1:0".to_owned()).parse()?;
-        let mut options = Self { address, lazy: None, lazy_timeout: None, served_by: ServedBy::Axum };
+        let mut options = Self { address, lazy: None, lazy_timeout: None, own_listener: false };
         for arg in args {
             match arg.split_once('=') {
                 Some(("lazy", channel)) => options.lazy = Some(channel.to_owned()),
                 Some(("lazy-timeout", millis)) => options.lazy_timeout = Some(Duration::from_millis(millis.parse()?)),
-                Some(("served-by", "listener")) => options.served_by = ServedBy::Listener,
+                Some(("served-by", "listener")) => options.own_listener = true,
                 _ => return Err(format!("no such option: {arg}").into()),
             }
         }

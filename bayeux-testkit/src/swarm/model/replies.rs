@@ -112,11 +112,11 @@ impl Model {
         session.forget_batches = true;
         if !processed {
             if session.held.is_none() && request.rest < self.rests {
-                // It may have kept its session while it waited, and does no more (rule L-21): the expiry begins anew, by
-                // what the application has set since.
-                let earliest = session.expires.0.filter(|_| !session.life_changed).unwrap_or_default();
+                // It may have kept its session while it waited, and does no more (rule L-21).
+                let earliest = session.expires.0.unwrap_or_default();
                 let latest = session.expires.1.unwrap_or_default().max(now + longest);
                 session.expires = (Some(earliest), Some(latest));
+                session.doubt_life(now, longest);
             }
             return Ok(());
         }
