@@ -419,6 +419,18 @@ impl Client {
         }
     }
 
+    /// Whether a connect is answered sooner than by its timeout: within as long as any answer may take.
+    pub(super) async fn is_answered(&mut self, held: &mut Held) -> Outcome<bool> {
+        const STEP: Duration = Duration::from_millis(50);
+        let deadline = Instant::now() + self.patience().min(self.env.server.timeout() / 2);
+        while self.is_pending(held, STEP).await? {
+            if Instant::now() >= deadline {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Waits for a connect's reply, as long as the server may hold it.
     pub(super) async fn finish(&mut self, held: Held) -> Outcome<Reply> {
         self.finish_all(held).await?.1

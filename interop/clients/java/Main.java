@@ -6,7 +6,9 @@ import java.util.HashMap;
 import java.util.Map;
 
 import jakarta.websocket.ContainerProvider;
+import jakarta.websocket.WebSocketContainer;
 import org.eclipse.jetty.client.HttpClient;
+import org.eclipse.jetty.ee11.websocket.jakarta.client.JakartaWebSocketClientContainer;
 import org.eclipse.jetty.util.ajax.JSON;
 
 /**
@@ -21,7 +23,11 @@ public class Main {
         System.setProperty("org.slf4j.simpleLogger.defaultLogLevel", args.length > 0 ? args[0] : "error");
         HttpClient http = new HttpClient();
         http.start();
-        Network network = new Network(http, ContainerProvider.getWebSocketContainer());
+        WebSocketContainer sockets = ContainerProvider.getWebSocketContainer();
+        // Asking for anything of it makes its client. Left to the first who open a WebSocket, of whom there are several,
+        // some would wait for ever: it takes no lock.
+        ((JakartaWebSocketClientContainer)sockets).getExecutor();
+        Network network = new Network(http, sockets);
 
         OUT.println("{\"what\":\"ready\"}");
         OUT.flush();
