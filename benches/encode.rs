@@ -7,7 +7,6 @@ use std::hint::black_box;
 use bayeux_benches::Bench;
 use bayeux_benches::paths::{meta_connect, publish};
 use bayeux_proto::{Event, Outgoing, RawJson, encode_into};
-use bytes::BytesMut;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn events(count: usize) -> Vec<Outgoing> {
@@ -20,9 +19,9 @@ fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("encode");
     for count in [1, 10, 100] {
         let messages = events(count);
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         encode_into(&messages, &mut out);
-        let bytes = out.split().freeze();
+        let bytes = out.clone();
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function(BenchmarkId::new("events", count), |b| {
             b.iter(|| {
@@ -50,7 +49,7 @@ fn replies(c: &mut Criterion) {
     for (name, json) in [("publish", publish(1, "/chat/room", 1)), ("meta_connect", meta_connect(1))] {
         let messages = bench.answer(conn, &json);
         assert!(matches!(messages[..], [Outgoing::Reply(_)]), "one reply and nothing else");
-        let mut out = BytesMut::new();
+        let mut out = Vec::new();
         group.throughput(Throughput::Elements(1));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
             b.iter(|| {

@@ -401,8 +401,8 @@ impl Engine {
         };
         let again = sent.events().take_while(|event| fits(event.size())).count();
         conn.out.extend(sent.events().take(again).map(|event| Out { message: Outgoing::Event(event), expiry: None }));
-        if again < sent.len() {
-            sent.put_off(again);
+        sent.repeat(again);
+        if sent.has_put_off() {
             return;
         }
         while session.queue.front_size().is_some_and(&mut fits) {

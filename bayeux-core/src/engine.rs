@@ -178,7 +178,8 @@ impl Engine {
         self.drain_connection(conn, budget, out)
     }
 
-    /// When the next [`Input::Tick`] is due. Read again after every `handle` and `drain`.
+    /// When the next [`Input::Tick`] is due. Read again after every `handle` and `drain`. At times it finds nothing to do:
+    /// the deadlines of sessions move on with every connect, and their timers do not.
     pub fn poll_timeout(&self) -> Option<Time> {
         self.timers.next()
     }

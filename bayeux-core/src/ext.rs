@@ -16,6 +16,7 @@
 //! [`WHOLE_BATCH`]: bayeux_proto::WHOLE_BATCH
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use bayeux_proto::{ByteString, Frozen, RawJson, TimesyncReply, TimesyncRequest};
@@ -28,15 +29,33 @@ use crate::time::UnixTime;
 pub(crate) struct Unacknowledged {
     /// The open batch.
     batch: u64,
-    /// Each with the batch that it was sent with, or is to be sent with again.
-    sent: VecDeque<(u64, Frozen)>,
+    sent: VecDeque<Sent>,
     bytes: usize,
+    /// Whether the last of them had no room in the last batch.
+    put_off: bool,
+}
+
+/// An event that was sent.
+#[derive(Debug)]
+struct Sent {
+    event: Frozen,
+    /// The batch that it was sent with, or is to be sent with again: with that one and all later ones.
+    batch: u64,
+    /// The batches that had it before it was put off. Boxed: it seldom is.
+    before: Option<Box<Range<u64>>>,
+}
+
+impl Sent {
+    /// Whether who has that batch has the event.
+    fn is_in(&self, batch: u64) -> bool {
+        batch >= self.batch || self.before.as_ref().is_some_and(|before| before.contains(&batch))
+    }
 }
 
 impl Unacknowledged {
     /// Nothing sent yet (rule XA-3).
     pub(crate) fn new() -> Self {
-        Self { batch: 1, sent: VecDeque::new(), bytes: 0 }
+        Self { batch: 1, sent: VecDeque::new(), bytes: 0, put_off: false }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -50,12 +69,12 @@ impl Unacknowledged {
     /// An event is sent with the batch that is open.
     pub(crate) fn push(&mut self, event: Frozen) {
         self.bytes += event.size();
-        self.sent.push_back((self.batch, event));
+        self.sent.push_back(Sent { event, batch: self.batch, before: None });
     }
 
     /// Drops the oldest.
     pub(crate) fn pop(&mut self) -> Option<Frozen> {
-        let (_, event) = self.sent.pop_front()?;
+        let Sent { event, .. } = self.sent.pop_front()?;
         self.bytes -= event.size();
         Some(event)
     }
@@ -65,7 +84,7 @@ impl Unacknowledged {
     pub(crate) fn acknowledge(&mut self, batch: i64) -> Option<u64> {
         let batch = u64::try_from(batch).unwrap_or(0).min(self.batch - 1);
         let before = self.len();
-        while self.sent.front().is_some_and(|(tag, _)| *tag <= batch) {
+        while self.sent.front().is_some_and(|sent| sent.is_in(batch)) {
             self.pop();
         }
         if self.sent.is_empty() && self.sent.capacity() > IDLE_CAPACITY {
@@ -76,25 +95,28 @@ impl Unacknowledged {
 
     /// Everything sent, oldest first (rule XA-5).
     pub(crate) fn events(&self) -> impl Iterator<Item = Frozen> {
-        self.sent.iter().map(|(_, event)| event.clone())
+        self.sent.iter().map(|sent| sent.event.clone())
     }
 
-    /// Only the first `count` are sent again with the open batch; the others are of the next one, so that nobody takes
-    /// an acknowledgement of this one for theirs.
-    pub(crate) fn put_off(&mut self, count: usize) {
-        for (tag, _) in self.sent.iter_mut().skip(count) {
-            *tag = self.batch + 1;
+    /// The first `count` are sent again with the open batch. The others, if there are any, are of the next one, so that
+    /// nobody takes an acknowledgement of this one for theirs; one of a batch that had them still is.
+    pub(crate) fn repeat(&mut self, count: usize) {
+        self.put_off = count < self.len();
+        let open = self.batch;
+        for sent in self.sent.iter_mut().skip(count) {
+            let first = std::mem::replace(&mut sent.batch, open + 1);
+            sent.before.get_or_insert_with(|| Box::new(first..open));
         }
     }
 
     /// Whether some were put off: the client does not even ask for them, because it knows nothing of them.
     pub(crate) fn has_put_off(&self) -> bool {
-        self.sent.back().is_some_and(|(tag, _)| *tag >= self.batch)
+        self.put_off && self.len() > 0
     }
 
     /// How many are of `batch` or earlier ones.
     pub(crate) fn count_up_to(&self, batch: u64) -> usize {
-        self.sent.partition_point(|(tag, _)| *tag <= batch)
+        self.sent.partition_point(|sent| sent.batch <= batch)
     }
 
     /// The number of the open batch.
@@ -208,6 +230,43 @@ mod tests {
         assert_eq!(sent.len(), 2, "XA-7");
         assert_eq!(sent.acknowledge(1), Some(1));
         assert_eq!(sent.len(), 1);
+    }
+
+    /// Sent with batch 1, put off by 2, sent again with 3: who has 1 or 3 has it, who has only 2 has not.
+    #[test]
+    fn event_that_was_put_off_is_of_the_batches_that_had_it() {
+        let lacking = |acknowledged| {
+            let mut sent = Unacknowledged::new();
+            sent.push(event());
+            sent.push(event());
+            sent.close_batch();
+            sent.repeat(1);
+            assert!(sent.has_put_off());
+            sent.close_batch();
+            sent.repeat(2);
+            assert!(!sent.has_put_off());
+            sent.close_batch();
+            sent.acknowledge(acknowledged);
+            sent.len()
+        };
+        assert_eq!([0, 1, 2, 3].map(lacking), [2, 0, 1, 0]);
+    }
+
+    /// A failed connect's reply has a number and no events (XA-6): they are put off still.
+    #[test]
+    fn failed_connect_does_not_end_the_putting_off() {
+        let mut sent = Unacknowledged::new();
+        sent.push(event());
+        sent.push(event());
+        sent.close_batch();
+        sent.repeat(1);
+        sent.close_batch();
+        sent.close_batch();
+        assert!(sent.has_put_off());
+        sent.acknowledge(2);
+        assert!(sent.has_put_off());
+        sent.acknowledge(1);
+        assert!(!sent.has_put_off(), "it has all of the first batch");
     }
 
     #[test]

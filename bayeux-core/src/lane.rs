@@ -70,6 +70,8 @@ pub(crate) struct Lane {
 /// One message on its way through the pipeline.
 pub(crate) struct Work {
     pub(crate) message: Message,
+    /// The message's channel, taken apart; `None` for a wild meta channel.
+    channel: Option<ChannelName>,
     /// The message as hooks see it: made once, with the first question about it.
     shared: Option<Arc<Message>>,
     pub(crate) reply: Box<Reply>,
@@ -218,8 +220,10 @@ impl Engine {
         }
         let id = self.lanes.id();
         let mut lane = Lane::new(id, Some(key));
-        lane.enqueue(arrival, batch);
-        self.run(lane, None);
+        lane.arrival = arrival;
+        if self.open_envelope(&mut lane, batch) {
+            self.run(lane, None);
+        }
     }
 
     /// An envelope came while its lane is parked.
@@ -259,6 +263,7 @@ impl Engine {
         lane.work = Some(Work {
             reply: Box::new(Reply::to(&message)),
             message,
+            channel: None,
             shared: None,
             step: Step::Listen(channel),
             kind: ReplyKind::Other,
@@ -411,9 +416,11 @@ impl Engine {
     /// Starts a message: its reply, and the checks that come before everything else (rules G-1, G-2).
     fn begin(&self, message: Message) -> Work {
         let mut reply = Box::new(Reply::to(&message));
-        if let Err(error) = self.validate(&message) {
+        let channel = self.validate(&message).unwrap_or_else(|error| {
             reply.fail(error);
-        } else if message.ext.is_some() {
+            None
+        });
+        if reply.error.is_none() && message.ext.is_some() {
             if self.config.timesync {
                 reply.timesync = self.timesync_of(&message);
             }
@@ -424,6 +431,7 @@ impl Engine {
         }
         Work {
             message,
+            channel,
             shared: None,
             reply,
             step: Step::Incoming,
@@ -455,22 +463,22 @@ impl Engine {
         }
     }
 
-    /// Field types, channel and id, in this order (rules Z-1, G-2).
-    fn validate(&self, message: &Message) -> Result<(), ErrorField> {
+    /// Field types, channel and id, in this order (rules Z-1, G-2). Yields the channel, unless it is a wild meta channel.
+    fn validate(&self, message: &Message) -> Result<Option<ChannelName>, ErrorField> {
         if message.malformed.is_some() {
             return Err(ErrorField::MESSAGE_INVALID);
         }
         let channel = message.channel.as_ref().ok_or(ErrorField::CHANNEL_MISSING)?;
-        match ChannelName::parse(channel, &self.config.channels) {
-            Ok(_) => {}
+        let name = match ChannelName::parse(channel, &self.config.channels) {
+            Ok(name) => Some(name),
             // Wild meta channels are refused as unknown ones are, behind the session check (rule C-25).
-            Err(ChannelError::Wild) if channel.starts_with("/meta/") => {}
+            Err(ChannelError::Wild) if channel.starts_with("/meta/") => None,
             Err(_) => return Err(ErrorField::CHANNEL_INVALID),
-        }
+        };
         if self.config.validate_message_fields && message.id.as_ref().is_some_and(|id| !id.is_valid()) {
             return Err(ErrorField::MESSAGE_ID_INVALID);
         }
-        Ok(())
+        Ok(name)
     }
 
     /// Moves a message on. Returned: it must wait.
@@ -574,9 +582,12 @@ impl Engine {
             }
             Ruling::Replace(message) => {
                 // What a hook made is held to the same rules as what a client sent.
-                if let Err(error) = self.validate(&message) {
-                    work.reply.fail(error);
-                    return Flow::Reply;
+                match self.validate(&message) {
+                    Ok(channel) => work.channel = channel,
+                    Err(error) => {
+                        work.reply.fail(error);
+                        return Flow::Reply;
+                    }
                 }
                 work.change(|old| *old = *message);
                 Flow::Go(Step::Route)
@@ -586,9 +597,8 @@ impl Engine {
 
     /// The session check and the fork by channel (rules G-4 to G-7).
     fn route(&mut self, lane: &Lane, work: &mut Work) -> Flow {
-        let Some(text) = work.message.channel.as_ref() else { return Flow::Reply };
         // `None`: a wild meta channel, the one thing that validation leaves for later.
-        let channel = ChannelName::parse(text, &self.config.channels).ok();
+        let channel = work.channel.take();
         let name = channel.as_ref().map_or("", ChannelName::as_str);
         let handshake = name == meta::HANDSHAKE;
         if !handshake && !self.is_sender(lane, &work.message) {

@@ -40,17 +40,15 @@ impl Engine {
         }
     }
 
-    /// Sets the session's one timer to its earliest deadline.
+    /// Sets the session's one timer to its earliest deadline, or leaves it where it fires before that: deadlines move on
+    /// with every connect, and it is cheaper to look in vain now and then than to move the timer each time.
     pub(crate) fn rearm(&mut self, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(key) else { return };
         let next = session.next_deadline(self.config.transport(session.transport));
-        if session.timer.map(|timer| timer.0) == next {
-            return;
-        }
-        if let Some(timer) = session.timer.take() {
+        let Some(next) = next.filter(|&next| session.timer.is_none_or(|(set, _)| next < set)) else { return };
+        if let Some(timer) = session.timer.replace(self.timers.set(next, Due::Session(key))) {
             self.timers.cancel(timer);
         }
-        session.timer = next.map(|at| self.timers.set(at, Due::Session(key)));
     }
 
     /// A session's timer fired: something of it is due, or was and has moved.

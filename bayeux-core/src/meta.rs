@@ -327,8 +327,8 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return Flow::Reply };
         session.cycle = self.cycle;
         session.expire_at = None;
-        let reply = std::mem::replace(&mut work.reply, Box::new(Reply::to(&work.message)));
-        let reply = HeldReply::pack(reply);
+        // What is left in its place goes nowhere.
+        let reply = HeldReply::pack(std::mem::replace(&mut *work.reply, Reply::new(None, None)));
         let deadline = self.now + timeout;
         session.held = Some(Box::new(Held { conn, reply, deadline, cycle: self.cycle, counted }));
         let session = session.id.clone();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bayeux_proto::{Advice, ByteString, Frozen, Message, MessageId, Reconnect, Reply, meta};
+use bayeux_proto::{Advice, ByteString, Frozen, MessageId, Reconnect, Reply, meta};
 
 use crate::channel::ChannelKey;
 use crate::config::{Overflow, Transport, TransportOptions};
@@ -142,9 +142,13 @@ pub(crate) enum HeldReply {
 }
 
 impl HeldReply {
-    pub(crate) fn pack(reply: Box<Reply>) -> Self {
-        let mut plain = Self::plain(reply.id.clone());
-        if *reply == plain { Self::Plain(plain.id.take()) } else { Self::Whole(reply) }
+    pub(crate) fn pack(mut reply: Reply) -> Self {
+        let id = reply.id.take();
+        if reply == Self::plain(None) {
+            return Self::Plain(id);
+        }
+        reply.id = id;
+        Self::Whole(Box::new(reply))
     }
 
     pub(crate) fn unpack(self) -> Box<Reply> {
@@ -155,10 +159,7 @@ impl HeldReply {
     }
 
     fn plain(id: Option<MessageId>) -> Reply {
-        let mut request = Message::default();
-        request.channel = Some(ByteString::from_static(meta::CONNECT));
-        request.id = id;
-        let mut reply = Reply::to(&request);
+        let mut reply = Reply::new(Some(ByteString::from_static(meta::CONNECT)), id);
         reply.succeed();
         reply
     }

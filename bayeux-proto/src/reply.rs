@@ -61,10 +61,17 @@ impl Reply {
             Some(known) => ByteString::from_static(known),
             None => ByteString::from(&**text),
         };
+        let id = request.id.as_ref().map(MessageId::detach);
+        let subscription = request.subscription.as_ref().map(RawJson::detach);
+        Self { subscription, ..Self::new(request.channel.as_ref().map(own), id) }
+    }
+
+    /// The reply to a request with that channel and id, not yet decided. It keeps alive what they were cut from.
+    pub fn new(channel: Option<ByteString>, id: Option<MessageId>) -> Self {
         Self {
-            channel: request.channel.as_ref().map(own),
-            id: request.id.as_ref().map(MessageId::detach),
-            subscription: request.subscription.as_ref().map(RawJson::detach),
+            channel,
+            id,
+            subscription: None,
             successful: false,
             error: None,
             handshake: None,

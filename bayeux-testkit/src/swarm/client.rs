@@ -9,7 +9,7 @@ use bayeux_core::{Time, Transport};
 use serde_json::Value;
 
 use crate::net::{Arrival, CallKey, HostKey, Net, WireKey};
-use crate::swarm::PATTERNS;
+use crate::swarm::{CHANNELS, PATTERNS};
 use crate::wire::{Http, Outcome};
 
 /// What a client acts upon: the network, and its alarms.
@@ -209,32 +209,48 @@ impl Client {
             .filter(|transport| *transport != self.transport)
             .collect();
         let transport = others[choice as usize % 2];
-        // Some leave their old connections open until the new one works.
         if choice & 2 == 0 {
             self.hang_up(ground);
         } else {
-            self.wire = None;
-            self.calls.clear();
+            self.leave(ground, choice / 4);
         }
         self.transport = transport;
         self.go_on(ground);
     }
 
-    /// Loses its connections and comes back with its session.
+    /// Loses its connections, or gives them up, and comes back with its session.
     pub(super) fn reload(&mut self, ground: &mut Ground) {
-        self.hang_up(ground);
+        if self.messages.is_multiple_of(2) {
+            let channel = self.index as u32;
+            self.leave(ground, channel);
+        } else {
+            self.hang_up(ground);
+        }
         self.go_on(ground);
+    }
+
+    /// Leaves its old connections open, as some do until the new one works. What it has sent just before may be processed
+    /// when it is gone already.
+    fn leave(&mut self, ground: &mut Ground, channel: u32) {
+        self.publish(ground, CHANNELS[channel as usize % CHANNELS.len()], 2, false);
+        self.wire = None;
+        self.calls.clear();
     }
 
     fn go_on(&mut self, ground: &mut Ground) {
         self.life += 1;
         self.asked = None;
-        self.hurried = true;
+        self.hurried = self.hurries_back();
         match self.phase {
             Phase::Silent => {}
             Phase::Handshaking => self.handshake(ground),
             Phase::Connected => self.connect(ground),
         }
+    }
+
+    /// Whether its next connect is to return at once, since it comes back: as CometD's do, and half of ours.
+    fn hurries_back(&self) -> bool {
+        self.hurries && self.index.is_multiple_of(2)
     }
 
     /// Asks something of its next connects.
@@ -378,7 +394,7 @@ impl Client {
     /// Something failed: again, after a while that grows.
     fn fail(&mut self, ground: &mut Ground) {
         self.asked = None;
-        self.hurried = true;
+        self.hurried = self.hurries_back();
         self.failures += 1;
         let wait = Duration::from_millis(self.advice.interval) + BACK_OFF * self.failures.min(5);
         ground.alarm(self.index, wait, Alarm::Again { life: self.life });

@@ -23,6 +23,8 @@ pub(super) enum Deed {
     Passed(String, u64),
     /// It delivered an event to a session.
     Delivered(String, u64),
+    /// It removed a session.
+    Removed(String),
 }
 
 /// What the application did, for the model to know.
@@ -51,6 +53,9 @@ const POINTS: [Points; 9] = [
     Points::SUBSCRIBED,
     Points::UNSUBSCRIBED,
 ];
+
+/// Sessions of 100 that a hook removes, of those to which it delivers something.
+const REMOVED: u64 = 15;
 
 /// Numbers of events that hooks deliver begin here.
 const DELIVERED_FROM: u64 = 1 << 32;
@@ -99,8 +104,12 @@ pub(super) fn register(hooks: &ScriptedHooks, setup: &Setup, seed: u64) -> Diary
             if random.percent(delivers)
                 && let Some(to) = &question.session
             {
+                if random.percent(REMOVED) {
+                    book.note(Deed::Removed(to.as_str().to_owned()));
+                    effects.push(Command::Remove { session: to.clone() });
+                }
                 book.note(Deed::Delivered(to.as_str().to_owned(), delivered | own << 40));
-                effects.push(deliver(to.clone(), delivered | own << 40));
+                effects.push(deliver(to.clone(), delivered | own << 40, 0));
                 delivered += 1;
             }
             if random.percent(later) {
@@ -114,9 +123,9 @@ pub(super) fn register(hooks: &ScriptedHooks, setup: &Setup, seed: u64) -> Diary
     diary
 }
 
-/// Delivers an event to one session.
-pub(super) fn deliver(to: ClientId, number: u64) -> Command {
-    let data = serde_json::from_str(&event_data(number, 0)).unwrap_or_else(|_| json!([]));
+/// Delivers an event to one session, with so many bytes beside its number.
+pub(super) fn deliver(to: ClientId, number: u64, padding: usize) -> Command {
+    let data = serde_json::from_str(&event_data(number, padding)).unwrap_or_else(|_| json!([]));
     Command::Deliver { to, event: event("/private", &data), from: None }
 }
 

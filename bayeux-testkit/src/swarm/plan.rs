@@ -106,7 +106,7 @@ verbs! {
     Batch "batch" 4 [Client Channel Count],
     /// A client disconnects.
     Disconnect "disconnect" 2 [Client],
-    /// A client goes on over another transport.
+    /// A client goes on over another transport, mostly with events for it on their way, and may ask for another timeout.
     Switch "switch" 2 [Client Choice],
     /// A client loses its connections and goes on with its session, as a page does that is reloaded.
     Reload "reload" 2 [Client],

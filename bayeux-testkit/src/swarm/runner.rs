@@ -128,7 +128,15 @@ impl<'a> Runner<'a> {
             Verb::Publish => client.publish(ground, name(b), c.clamp(1, 8), false),
             Verb::Batch => client.publish(ground, name(b), c.clamp(1, 8), true),
             Verb::Disconnect => client.disconnect(ground),
-            Verb::Switch => client.switch(ground, b),
+            Verb::Switch => {
+                if b & 12 != 0 {
+                    self.app_burst(at)?;
+                }
+                if b & 16 != 0 {
+                    self.clients[at].wish(b / 32 + 2);
+                }
+                self.clients[at].switch(&mut self.ground, b);
+            }
             Verb::Reload => client.reload(ground),
             Verb::Wish => client.wish(b),
             Verb::HandshakeAgain => client.handshake_again(ground),
@@ -186,7 +194,9 @@ impl<'a> Runner<'a> {
             Verb::AppPublish => return (0..b.clamp(1, 8)).try_for_each(|_| self.app_publish(name(a), None)),
             Verb::AppPublishLazy => {
                 let lazy = [Duration::MAX, Duration::from_millis(200), Duration::from_secs(2)];
-                return self.app_publish(name(a), Some(lazy[b as usize % lazy.len()]));
+                let count = 1 + b as usize / lazy.len() % 3;
+                let lazy = Some(lazy[b as usize % lazy.len()]);
+                return (0..count).try_for_each(|_| self.app_publish(name(a), lazy));
             }
             Verb::Answer => return self.answer(a as usize, b % 4 != 0),
             Verb::AppEndAsked => return self.end_asked(a as usize, b % 2 == 0),
@@ -257,7 +267,7 @@ impl<'a> Runner<'a> {
                 let number = self.ground.events;
                 self.ground.data();
                 self.model.publish(number, "/private", Origin::To(id), None);
-                hooks::deliver(session, number)
+                hooks::deliver(session, number, self.ground.padding)
             }
             Verb::AppDisconnect => {
                 self.model.dismiss(&id, RemovalReason::ServerDisconnect);
@@ -290,6 +300,13 @@ impl<'a> Runner<'a> {
             }
         };
         self.command(command)
+    }
+
+    /// Several events for one session leave together.
+    fn app_burst(&mut self, at: usize) -> Outcome {
+        self.app_session(Verb::AppHold, at, 0)?;
+        (0..BURST).try_for_each(|_| self.app_session(Verb::AppDeliver, at, 0))?;
+        self.app_session(Verb::AppRelease, at, 0)
     }
 
     fn answer(&mut self, which: usize, allow: bool) -> Outcome {
@@ -388,6 +405,7 @@ impl<'a> Runner<'a> {
                 Deed::Dropped(to, number) => self.model.dropped(&to, number),
                 Deed::Passed(to, number) => self.model.passed(&to, number),
                 Deed::Delivered(to, number) => self.model.delivered_by_hook(to, number),
+                Deed::Removed(session) => self.model.removed_by_hook(session),
             }
         }
         let happenings = self.ground.net.take_observed();
@@ -529,6 +547,9 @@ fn setting(choice: u32) -> SessionSetting {
 
 /// What can happen at one moment, by far.
 const TURNS_MAX: usize = 20_000;
+
+/// Events of a burst: with the larger paddings, more than one frame may have (see [`bayeux_proto::WHOLE_BATCH`]).
+const BURST: u32 = 4;
 
 /// Longer than any client waits for an answer, backs off, and tries again.
 const REST: Duration = Duration::from_secs(40);

@@ -4,7 +4,7 @@ use bayeux_proto::{
     AckReply, Advice, ByteString, ErrorField, Event, Frozen, Handshake, Limits, Message, Outgoing, RawJson, Reply,
     TimesyncReply, decode, encode, encode_into, escape_line_separators, frames,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
@@ -98,7 +98,7 @@ fn reply(message: &Message, choices: &mut Choices<'_>) -> Reply {
 /// Rule TW-8: the messages of all frames together are the messages, in order.
 fn is_cut_into_frames(messages: &[Outgoing], per_frame: usize) {
     let whole = encode(messages);
-    let mut appended = BytesMut::new();
+    let mut appended = Vec::new();
     encode_into(messages, &mut appended);
     assert_eq!(whole, appended);
     let raw = |array: &[u8]| -> Vec<Box<serde_json::value::RawValue>> {

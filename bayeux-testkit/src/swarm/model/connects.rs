@@ -1,7 +1,7 @@
 //! Connects: held or not, until when, with which advice (sections 7 and 3, rule TH-30).
 
 use bayeux_core::{RemovalReason, Time, Transport};
-use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply};
+use bayeux_proto::{Advice, Outgoing, Reconnect, Reply};
 
 use super::facts::{self, Kind};
 use super::lines::{Claim, Expiring, Request};
@@ -27,10 +27,11 @@ impl Model {
             let stays = line.writing || earlier.line != peer && line.transport.is_http();
             line.requests.retain(|request| request.serial != earlier.request || stays);
         }
-        let Some((transport, fixed)) = self.lines.get(&peer).map(|line| (line.transport, line.fixed)) else {
-            return Known::Unsure;
-        };
-        let fixed = fixed.filter(|_| transport.is_http());
+        let Some(line) = self.lines.get(&peer) else { return Known::Unsure };
+        let transport = line.transport;
+        let fixed = line.fixed.filter(|_| transport.is_http());
+        let unbound = line.unbound > request.serial;
+        let earlier = self.has_earlier_connect(id, peer, request.serial);
         let options = *self.config.transport(transport);
         let longest = self.config.max_client_interval;
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
@@ -40,6 +41,9 @@ impl Model {
         session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
         if transport == Transport::WebSocket {
             session.aim(peer, request.moment, request.at);
+            if unbound {
+                session.unbind(peer);
+            }
         } else {
             session.target = Known::Sure(None);
             session.note_target(peer, request.moment);
@@ -65,7 +69,21 @@ impl Model {
             // Its reply was made before the advice changed.
             session.advised = Known::Unsure;
         }
-        if sharp { taken } else { Known::Unsure }
+        // It may have been held, and resumed with what is due over the transport of a later message (rule V-12).
+        let resumed = !sharp && session.transport != Known::Sure(transport);
+        if earlier || resumed {
+            session.advised = Known::Unsure;
+        }
+        if sharp && !earlier { taken } else { Known::Unsure }
+    }
+
+    /// Whether a connect that came before, on another connection, has no reply yet: it may have taken the advice already
+    /// (rule V-11).
+    fn has_earlier_connect(&self, id: &str, but: Peer, serial: u64) -> bool {
+        let mut others = self.lines.iter().filter(|(peer, _)| **peer != but).flat_map(|(_, line)| &line.requests);
+        others.any(|request| {
+            request.kind == Kind::Connect && !request.held && request.serial < serial && request.may_be_of(id)
+        })
     }
 
     /// Finds the connects that are held, now that nothing is under way.
@@ -122,6 +140,10 @@ impl Model {
             self.overtaken(peer, &id, request);
             return Ok(());
         }
+        self.note_acknowledged(&id, &request);
+        if !ended && sharp {
+            self.check_nothing_lacks(&id, &request)?;
+        }
         let (at, moment) = (request.at, request.moment);
         let advice = if ended { Known::Unsure } else { self.process_connect(peer, &id, &request, sharp) };
         if let Some(line) = self.lines.get_mut(&peer) {
@@ -157,7 +179,7 @@ impl Model {
 
     /// Whether a message that has no reply yet may have taken a session from this connection since that moment.
     fn may_be_moved(&self, id: &str, but: Peer, since: Moment) -> bool {
-        let others = self.lines.iter().filter(|(peer, line)| **peer != but && line.open);
+        let others = self.lines.iter().filter(|(peer, _)| **peer != but);
         let mut requests = others.flat_map(|(peer, line)| line.requests.iter().map(move |request| (peer, request)));
         requests.any(|(peer, request)| {
             let moves = request.kind == Kind::Connect || matches!(peer, Peer::Socket(_));
@@ -185,7 +207,8 @@ impl Model {
         if session.held.is_none() {
             // It kept the session, perhaps, and does no more (rule L-21).
             let (earliest, latest) = session.expires;
-            session.expires = (Some(earliest.unwrap_or_default()), Some(latest.unwrap_or_default().max(now + longest)));
+            let earliest = earliest.unwrap_or_default().min(request.at);
+            session.expires = (Some(earliest), Some(latest.unwrap_or_default().max(now + longest)));
         }
     }
 
@@ -197,12 +220,11 @@ impl Model {
             line.requests.push_back(request);
         }
         let Some(session) = self.sessions.get_mut(id) else { return };
-        session.held.get_or_insert(Held {
-            line: peer,
-            request: serial,
-            deadline: (Time::ZERO, Time::MAX),
-            advice: Known::Unsure,
-        });
+        if session.held.is_none() {
+            // What took the session from an earlier one is no concern of this one.
+            session.forget_left();
+            session.held = Some(Held::in_doubt(peer, serial));
+        }
         session.doubt_hold();
         session.blur();
     }
@@ -356,7 +378,8 @@ impl Model {
         let second = session.answered_before.replace(self.rests) == Some(self.rests);
         let (ended, dismissed, farewell) = (session.ended, session.dismissed, session.farewell);
         let held = session.held.take_if(|held| held.request == request.serial);
-        self.check_batch(&id, reply)?;
+        self.note_acknowledged(&id, request);
+        self.check_batch(&id, reply, messages)?;
         let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
         if let Some((at, _, reason)) = ended {
             let told = reply.advice.reconnect == Some(Reconnect::None);
@@ -394,10 +417,7 @@ impl Model {
         }
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
         let was_connected = session.connected;
-        let line = self.lines.get(&peer);
-        let transport = line.map(|line| line.transport);
-        let http2 = line.is_some_and(|line| line.http2);
-        let Some(transport) = transport else { return Ok(()) };
+        let Some(http2) = self.lines.get(&peer).map(|line| line.http2) else { return Ok(()) };
         let tabs = reply.advice.multiple_clients;
         let exchange = self.lines.get(&peer).filter(|_| matches!(peer, Peer::Exchange(_)));
         let fixed = exchange.and_then(|line| line.fixed).filter(|fixed| *fixed < self.moment);
@@ -417,12 +437,13 @@ impl Model {
                 }
                 // Another message may have been received elsewhere, and have no reply yet: it changes the transport (rule
                 // L-44), or takes the advice.
-                let moving = self.transports_under_way(&id).any(|other| other != transport)
+                let before = self.sessions.get(&id).map(|session| session.transport);
+                let moving = self.transports_under_way(&id).any(|other| before != Some(Known::Sure(other)))
                     || self.connects_elsewhere(&id, peer);
                 let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
                 let now = match session.transport {
-                    // Its reply was made before the advice changed, and was not drained until now.
-                    _ if moving || fixed.is_some_and(|fixed| fixed < session.advice_since) => Known::Unsure,
+                    // Its reply was made before the advice changed, or the transport, and was not drained until now.
+                    _ if moving || fixed.is_some_and(|fixed| session.has_changed_since(fixed)) => Known::Unsure,
                     Known::Sure(now) => session.take_advice(now, self.config.transport(now)),
                     Known::Unsure => Known::Unsure,
                 };
@@ -480,27 +501,6 @@ impl Model {
         others.any(|request| request.kind == Kind::Connect && !request.held && request.may_be_of(id))
     }
 
-    /// Batch numbers count up by one with each reply of a connect (rules XA-1, XA-4).
-    fn check_batch(&mut self, id: &str, reply: &Reply) -> Verdict {
-        let (leaving, in_parts) = (self.is_leaving(id), self.in_parts);
-        let Some(session) = self.sessions.get_mut(id) else { return Ok(()) };
-        match (reply.ack, session.ack, leaving) {
-            (Some(AckReply::Batch(batch)), true, _)
-                if batch == session.batch + 1 || session.forget_batches || in_parts =>
-            {
-                session.batch = batch;
-                session.forget_batches = false;
-                Ok(())
-            }
-            (None, false, _) | (None, true, true) => Ok(()),
-            // One that was refused before anybody looked at its session has no number.
-            (None, true, false) if !reply.successful => Ok(()),
-            (ack, ..) => {
-                Err(format!("XA-4: a connect of {id} was answered with {ack:?} after batch {}", session.batch))
-            }
-        }
-    }
-
     /// A held connect is answered when there is something to say, or its time is over.
     fn check_resumed(&self, id: &str, held: &Held, messages: &[Outgoing], events: usize) -> Verdict {
         if self.now >= held.deadline.0 {
@@ -512,6 +512,11 @@ impl Model {
         // Something of it on another connection may take what this one was woken for.
         let mut others = self.lines.iter().filter(|(peer, _)| **peer != held.line);
         if others.any(|(_, line)| line.requests.iter().any(|request| request.may_be_of(id))) {
+            return Ok(());
+        }
+        // What it was woken for went elsewhere: to the WebSocket that its client has gone on to since (rule TW-15), or before
+        // it with other replies.
+        if self.sessions.get(id).is_some_and(|session| session.left.is_some() || session.may_be_woken_in_vain(held)) {
             return Ok(());
         }
         // What it was woken for may have been dropped again.

@@ -1,6 +1,6 @@
 //! What hooks said, and what must come of it (rules G-6, G-7, L-33, Q-7).
 
-use bayeux_core::{Point, Question};
+use bayeux_core::{Point, Question, RemovalReason};
 use bayeux_proto::{Reply, meta};
 
 use super::deliveries::Origin;
@@ -19,6 +19,9 @@ impl Model {
         }
         if !allowed {
             self.denied.insert(key, question.point.clone());
+        } else if let Some(session) = question.session.as_ref().and_then(|id| self.sessions.get_mut(id.as_str())) {
+            // The message goes on, and counts from now on (rule L-24).
+            session.last_message_maybe = session.last_message_maybe.max(self.now);
         }
     }
 
@@ -48,6 +51,15 @@ impl Model {
             session.served_by_hooks = true;
         }
         self.publish(number, "/private", Origin::To(id), None);
+    }
+
+    /// A hook removes a session, of which nobody may have been told yet.
+    pub(in crate::swarm) fn removed_by_hook(&mut self, id: String) {
+        if self.sessions.contains_key(&id) {
+            self.dismiss(&id, RemovalReason::Removed);
+        } else {
+            self.stillborn.insert(id);
+        }
     }
 
     fn has_ended(&self, question: &Question) -> bool {

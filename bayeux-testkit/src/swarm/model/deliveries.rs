@@ -45,6 +45,8 @@ pub(super) struct Event {
     /// How it may wait beside what its channel says.
     pub(super) lazy: Option<Duration>,
     delivered: bool,
+    /// Its channel may have been as channels are by default.
+    plain: bool,
 }
 
 /// An event that a session must get.
@@ -82,6 +84,7 @@ impl Model {
             uncertain: false,
             lazy,
             delivered: false,
+            plain: self.unknown.contains(channel),
         };
         self.events.insert(number, event);
         if application {
@@ -136,6 +139,7 @@ impl Model {
                 sure_from: None,
                 sure_until: None,
                 until: None,
+                settled: None,
             };
             session.spans.extend(channels.iter().map(span));
         }
@@ -197,8 +201,21 @@ impl Model {
         {
             let sure_from = (!removed).then_some(from + 1);
             let pattern = pattern.to_owned();
-            session.spans.push(Span { pattern, by: None, from, sure_from, sure_until: None, until: None });
+            session.spans.push(Span {
+                pattern,
+                by: None,
+                from,
+                sure_from,
+                sure_until: None,
+                until: None,
+                settled: None,
+            });
         }
+        // Where another shard is its home, it is used as it is by default until that one has said what is set there.
+        for event in self.events.values_mut().filter(|event| event.done.is_none() && event.channel == pattern) {
+            event.plain = true;
+        }
+        self.unknown.insert(pattern.to_owned());
     }
 
     pub(in crate::swarm) fn unsubscribe(&mut self, id: &str, pattern: &str) {
@@ -225,22 +242,27 @@ impl Model {
         }
     }
 
-    /// Removals that have reached every shard.
-    pub(super) fn settle_removals(&mut self, world: &World) {
+    /// Removals, and what is set for new channels, have reached every shard.
+    pub(super) fn settle_channels(&mut self, world: &World) {
         if world.is_in_transit() {
             return;
         }
+        self.unknown.clear();
         for (pattern, at) in std::mem::take(&mut self.removals) {
             for session in self.sessions.values_mut() {
                 for span in session.spans.iter_mut().filter(|span| span.pattern == pattern) {
-                    if span.sure_from.is_some_and(|from| from <= at) {
+                    if span.settled.is_some_and(|settled| settled <= at) {
                         span.until.get_or_insert(self.moment);
-                    } else if span.from < self.moment {
+                    } else if span.from < self.moment && span.sure_from.is_none_or(|from| from > at) {
                         // It came meanwhile: perhaps before, perhaps after.
                         span.sure_until.get_or_insert(span.from);
                     }
                 }
             }
+        }
+        let spans = self.sessions.values_mut().flat_map(|session| &mut session.spans);
+        for span in spans.filter(|span| span.sure_from.is_some()) {
+            span.settled.get_or_insert(self.moment);
         }
     }
 
@@ -298,14 +320,15 @@ impl Model {
         }
     }
 
-    /// An event was drained.
-    pub(super) fn deliver(&mut self, peer: Peer, event: &Frozen, rest: &[Outgoing]) -> Verdict {
+    /// An event was drained, and what is in `rest` with it. `riding`: the session with the reply to whose handshake it
+    /// comes, if it does.
+    pub(super) fn deliver(&mut self, peer: Peer, event: &Frozen, rest: &[Outgoing], riding: Option<&str>) -> Verdict {
         let Some(line) = self.lines.get(&peer) else { return Err(format!("{peer:?}: an event before anything else")) };
-        let Some(id) = self.last_words_on(peer, rest).or_else(|| whose(line, rest)) else {
+        let left = || self.last_words_on(peer, rest).or_else(|| self.farewell_due_on(peer, line));
+        let of_line = || left().or_else(|| self.whose(peer, line, rest));
+        let Some(id) = riding.map(str::to_owned).or_else(of_line) else {
             return Err(format!("{peer:?}: an event on {} without a session", event.channel()));
         };
-        let leaving = self.is_leaving(&id);
-        let scattered = self.is_scattered(&id, Some(peer));
         if event.channel() == meta::DISCONNECT {
             return self.on_farewell(&id);
         }
@@ -322,6 +345,11 @@ impl Model {
         };
         event.delivered = true;
         let event = &self.events[&number];
+        // The WebSocket of a session that had ended has taken up the one that something on it speaks for (rule TW-12).
+        let ended = |id: &str| self.sessions.get(id).and_then(|session| session.ended).map(|(at, ..)| at);
+        let id = if ended(&id).is_some_and(|at| at < event.began) { line.claimed().unwrap_or(id) } else { id };
+        let leaving = self.is_leaving(&id);
+        let scattered = self.is_scattered(&id, Some(peer));
         let Some(session) = self.sessions.get_mut(&id) else { return Err(format!("{peer:?} is bound to nobody")) };
         if event.refused {
             return Err(format!("F-16: event {number} was refused, and delivered to {id}"));
@@ -359,11 +387,13 @@ impl Model {
         }
         let shuffled = session.shuffled.is_some_and(|at| event.began <= at);
         if !again && !scattered && !shuffled && !kept {
-            let owed = session
-                .owed
-                .iter()
-                .find(|owed| owed.done < event.began && !(session.ack && session.got.contains(&owed.number)));
-            if let Some(owed) = owed {
+            // What a broken response had counts as sent, and is given up when its session ends (rule XA-13).
+            let given_up = |owed: &Owed| {
+                let began = self.events.get(&owed.number).map(|event| event.began);
+                leaving && session.put_back.is_some_and(|at| began.is_some_and(|began| began <= at))
+            };
+            let sent = |owed: &Owed| session.ack && (session.got.contains(&owed.number) || given_up(owed));
+            if let Some(owed) = session.owed.iter().find(|owed| owed.done < event.began && !sent(owed)) {
                 return Err(format!("Q-21: event {number} was delivered to {id} before event {}", owed.number));
             }
             if event.done.is_some_and(|done| done < session.newest) {
@@ -399,6 +429,45 @@ impl Model {
         };
         let reason = session.ended.map(|(.., reason)| reason).or_else(|| self.ending.get(id).copied());
         reason.is_some_and(is_disconnect)
+    }
+
+    /// The session that was bound to a WebSocket, and that the server has disconnected: what it left goes before anything
+    /// else, with the server's last word at the end (rule D-10).
+    fn farewell_due_on(&self, peer: Peer, line: &Line) -> Option<String> {
+        let former = line.former.as_ref().filter(|_| line.bound == Known::Sure(None))?;
+        let session = self.sessions.get(former)?;
+        let disconnected =
+            matches!(session.ended, Some((_, _, RemovalReason::ServerDisconnect | RemovalReason::Inactive)));
+        (disconnected && !session.farewell && session.target == Known::Sure(Some(peer))).then(|| former.clone())
+    }
+
+    /// Whose an event is: of the session that the connection is bound to, or of an earlier one, with whose held connect it
+    /// comes.
+    fn whose(&self, peer: Peer, line: &Line, rest: &[Outgoing]) -> Option<String> {
+        let next = rest.iter().find_map(|message| match message {
+            Outgoing::Reply(reply) => Some(reply),
+            Outgoing::Event(_) => None,
+        });
+        let request = next.and_then(|reply| line.requests.iter().find(|request| request.is_answered_by(reply)));
+        let connects =
+            next.is_some_and(|reply| reply.successful) && request.is_some_and(|request| request.kind == Kind::Connect);
+        match (request.map(|request| &request.claim), &line.bound) {
+            (Some(Claim::Of(id) | Claim::May(id)), _) if connects => Some(id.clone()),
+            (_, Known::Sure(Some(bound))) if self.is_silent(bound, peer) => {
+                line.claimed().or_else(|| Some(bound.clone()))
+            }
+            (_, Known::Sure(Some(bound))) => Some(bound.clone()),
+            (_, Known::Sure(None)) => line.claimed().or_else(|| line.former.clone()),
+            (_, Known::Unsure) => None,
+        }
+    }
+
+    /// Whether a session has nothing more to say on a connection, since it has ended, and its last word was said there.
+    pub(super) fn is_silent(&self, id: &str, peer: Peer) -> bool {
+        let Some(session) = self.sessions.get(id) else { return false };
+        let dismissed_here = session.disconnected_by.is_some_and(|(line, _)| line == peer);
+        let left_nothing = session.ended.is_some_and(|(.., reason)| !is_disconnect(reason));
+        dismissed_here || left_nothing || session.farewell
     }
 
     fn on_farewell(&mut self, id: &str) -> Verdict {
@@ -440,7 +509,12 @@ impl Model {
             return Err(format!("XA-5: the client of {id} was given event {number} after a later one"));
         }
         session.newest_heard = session.newest_heard.max(event.began);
-        match session.owed.iter().find(|owed| owed.done < event.began) {
+        // What a broken response had counts as sent, and is given up when the session ends (rule XA-13).
+        let given_up = |owed: &Owed| {
+            let began = self.events.get(&owed.number).map(|event| event.began);
+            session.ended.is_some() && session.put_back.is_some_and(|at| began.is_some_and(|began| began <= at))
+        };
+        match session.owed.iter().find(|owed| owed.done < event.began && !given_up(owed)) {
             Some(owed) => {
                 Err(format!("XA-5: the client of {id} was given event {number}, and event {} never", owed.number))
             }
@@ -480,7 +554,11 @@ impl Model {
             {
                 return Err(format!("Q-9: more than {limit} events of {NARROW} wait for {id}"));
             }
-            let waits = |owed: &&Owed| owed.due <= now && !session.got.contains(&owed.number);
+            // What a broken response had counts as sent, and waits for the next one where the client says for how long it
+            // wants to be held (rule XA-8).
+            let wishes = !matches!(session.wish, Known::Sure((None, _)));
+            let sent = |owed: &Owed| session.ack && wishes && session.put_back.is_some_and(|at| !later(owed, at));
+            let waits = |owed: &&Owed| owed.due <= now && !session.got.contains(&owed.number) && !sent(owed);
             let Some(owed) = session.owed.iter().find(waits) else { continue };
             if session.holds > 0 || scattered || !self.is_calm(world, id) {
                 continue;
@@ -619,29 +697,14 @@ pub(super) struct Answered {
     pub(super) successful: bool,
 }
 
-/// Whose an event is: of the session that the connection is bound to, or of an earlier one, with whose held connect it
-/// comes.
-fn whose(line: &Line, rest: &[Outgoing]) -> Option<String> {
-    let next = rest.iter().find_map(|message| match message {
-        Outgoing::Reply(reply) => Some(reply),
-        Outgoing::Event(_) => None,
-    });
-    let request = next.and_then(|reply| line.requests.iter().find(|request| request.is_answered_by(reply)));
-    let connects =
-        next.is_some_and(|reply| reply.successful) && request.is_some_and(|request| request.kind == Kind::Connect);
-    match (request.map(|request| &request.claim), &line.bound) {
-        (Some(Claim::Of(id) | Claim::May(id)), _) if connects => Some(id.clone()),
-        (_, Known::Sure(Some(bound))) => Some(bound.clone()),
-        (_, Known::Sure(None)) => line.claimed().or_else(|| line.former.clone()),
-        (_, Known::Unsure) => None,
-    }
-}
-
 /// Whether a session must get an event whose fan-out was between two moments (rules, S-10).
 fn must_get(session: &Session, id: &str, event: &Event, done: Moment) -> bool {
     match &event.origin {
         Origin::To(to) => to == id,
-        Origin::Session(from, _) if from == id && !session.own.to_publisher => false,
+        // What the application set may have changed while it spread.
+        Origin::Session(from, _) if from == id && (!session.own.to_publisher || session.own_since > event.began) => {
+            false
+        }
         Origin::Session(..) | Origin::Application => {
             !event.channel.starts_with("/service/")
                 && session.spans.iter().any(|span| {
@@ -730,6 +793,7 @@ fn earliest(session: &Session, event: &Event, default: Duration, rests: u64) -> 
         Some(lazy) if lazy == Duration::MAX => Some(default),
         Some(lazy) => Some(lazy),
         None => match (&event.origin, event.channel.as_str()) {
+            _ if event.plain => None,
             (Origin::Session(..), LAZY) if !event.waited(rests) => Some(default),
             (Origin::Session(..), LAZY_SOON) => Some(LAZY_SOON_TIMEOUT),
             _ => None,

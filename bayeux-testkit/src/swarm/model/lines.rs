@@ -7,7 +7,7 @@ use bayeux_core::{Time, Transport};
 use bayeux_proto::{AckRequest, ConnectAdvice, Message, Outgoing, Reply};
 
 use super::facts::{self, Kind};
-use super::sessions::{Known, Session};
+use super::sessions::{Held, Known, Session};
 use super::{Model, Moment, Verdict};
 use crate::wire::{Ended, ExchangeKey, Outcome, SocketKey};
 use crate::world::{Peer, World};
@@ -35,6 +35,8 @@ pub(super) struct Line {
     pub(super) condemned: bool,
     /// The serial number of the last message that was answered: on a WebSocket, nothing before waits in the lane.
     pub(super) answered: u64,
+    /// The serial number of the last handshake that was answered: what came before binds it no more.
+    pub(super) unbound: u64,
     /// The sessions that its handshakes made.
     pub(super) made: Vec<String>,
     /// Events were drained on it, and no reply behind them yet.
@@ -83,6 +85,8 @@ pub(super) struct Request {
     pub(super) channels: Result<Vec<String>, &'static str>,
     pub(super) advice: Result<Option<ConnectAdvice>, ()>,
     pub(super) asks_ack: bool,
+    /// The batch that it acknowledges.
+    pub(super) acknowledges: Option<i64>,
     pub(super) number: Option<u64>,
     /// It is a connect, and held.
     pub(super) held: bool,
@@ -150,6 +154,7 @@ impl Model {
             waited: false,
             condemned: false,
             answered: 0,
+            unbound: 0,
             made: Vec::new(),
             ahead: false,
             fixed: None,
@@ -212,6 +217,9 @@ impl Model {
         }
         let made = line.made.clone();
         let left: Vec<Request> = line.requests.drain(..).collect();
+        for session in self.sessions.values_mut().filter(|session| session.is_held_on(peer)) {
+            session.be_unheard(self.now);
+        }
         for request in left.iter().filter(|request| !request.held) {
             self.unheard(peer, &made, request);
         }
@@ -251,8 +259,7 @@ impl Model {
             match bound {
                 Some(old) if handshake => {
                     if let Some(session) = self.sessions.get_mut(&old) {
-                        session.target = Known::Sure(None);
-                        session.forget_move(peer);
+                        session.unbind(peer);
                     }
                     None
                 }
@@ -270,6 +277,7 @@ impl Model {
     }
 
     fn request(&mut self, message: &Message, kind: Kind, claim: Claim, alone: bool) -> Request {
+        let ack = message.extensions().ack;
         Request {
             serial: self.next_moment(),
             kind,
@@ -284,7 +292,8 @@ impl Model {
             invalid: facts::invalid(message),
             channels: facts::subscription(message),
             advice: message.connect_advice().map_err(|_| ()),
-            asks_ack: message.extensions().ack == Some(AckRequest::Enable),
+            asks_ack: ack == Some(AckRequest::Enable),
+            acknowledges: if let Some(AckRequest::Batch(batch)) = ack { Some(batch) } else { None },
             number: facts::number(message),
             held: false,
         }
@@ -300,7 +309,8 @@ impl Model {
             Kind::Subscribe => self.begin_subscribe(peer, id, request),
             Kind::Unsubscribe => self.begin_unsubscribe(id, request),
             Kind::Publish => self.begin_publish(peer, id, request),
-            Kind::Handshake | Kind::Connect | Kind::Disconnect | Kind::Other => {}
+            Kind::Connect => self.note_acknowledged(id, request),
+            Kind::Handshake | Kind::Disconnect | Kind::Other => {}
         }
         let transport = self.lines.get(&peer).map(|line| line.transport);
         let options = transport.map(|transport| *self.config.transport(transport));
@@ -335,10 +345,18 @@ impl Model {
         }
         let events = messages.iter().filter(|message| matches!(message, Outgoing::Event(_))).count();
         let mut answered = Vec::new();
+        // What rides with the reply to a handshake: whose, and how many (rule H-20).
+        let mut riding: Option<(String, usize)> = None;
         for (at, message) in messages.iter().enumerate() {
             match message {
-                Outgoing::Event(event) => self.deliver(peer, event, &messages[at..])?,
+                Outgoing::Event(event) => {
+                    riding = riding.filter(|(_, left)| *left > 0).map(|(id, left)| (id, left - 1));
+                    self.deliver(peer, event, &messages[at..], riding.as_ref().map(|(id, _)| id.as_str()))?;
+                }
                 Outgoing::Reply(reply) => {
+                    if let Some(handshake) = &reply.handshake {
+                        riding = Some((handshake.client_id.to_string(), handshake.messages));
+                    }
                     self.checked.replies += 1;
                     answered.extend(self.on_reply(world, peer, reply, messages, events)?);
                 }
@@ -360,14 +378,16 @@ impl Model {
     }
 
     /// The connection broke (rules L-46, L-47).
-    pub(super) fn on_lost(&mut self, peer: Peer) {
-        self.end_line(peer);
+    pub(super) fn on_lost(&mut self, peer: Peer) -> Verdict {
+        self.end_line(peer)
     }
 
-    fn end_line(&mut self, peer: Peer) {
+    fn end_line(&mut self, peer: Peer) -> Verdict {
         self.shuffle(peer);
+        self.turn_away_begun(peer)?;
         self.wish_of_begun(peer);
-        let Some(line) = self.lines.get_mut(&peer) else { return };
+        let Some(line) = self.lines.get_mut(&peer) else { return Ok(()) };
+        let writing = line.writing;
         (line.open, line.writing) = (false, false);
         let mut expiring = std::mem::take(&mut line.expiring);
         let begun = line.fixed.is_some() && line.transport.is_http();
@@ -398,23 +418,29 @@ impl Model {
         {
             session.put_back = Some(self.moment);
         }
+        let other_hold = |id: &str| {
+            let mut others = self.lines.iter().filter(|(other, line)| **other != peer && line.open);
+            others.find_map(|(other, line)| {
+                let request = line.requests.iter().find(|request| request.held && request.may_be_of(id))?;
+                Some(Held::in_doubt(*other, request.serial))
+            })
+        };
         let mut idle_since_now = Vec::new();
         for (id, session) in self.sessions.iter_mut().filter(|(_, session)| session.ended.is_none()) {
             if !begun {
                 session.forget_move(peer);
             }
-            let was_held = session.held.as_ref().is_some_and(|held| held.line == peer);
+            let was_held = session.is_held_on(peer);
             if was_held && bound != Known::Sure(Some(id.clone())) {
-                // Another session has taken the WebSocket: nobody tells this one before its connect times out (rule L-46).
-                session.unheard = session.held.take().map(|held| held.deadline.1.max(now));
-                session.expires = (Some(Time::ZERO), None);
+                session.be_unheard(now);
                 continue;
             }
             let was_target = session.target == Known::Sure(Some(peer));
             // It may have given way before, when another WebSocket took over (rule L-43).
             let left = was_held && !matches!(session.target, Known::Sure(None)) && !was_target;
-            if was_held {
-                session.held = None;
+            if was_held && let Some(held) = session.held.take() {
+                // Where it was in doubt which one is held, it may be another one.
+                session.held = other_hold(id).filter(|_| held.deadline.1 == Time::MAX);
             }
             if was_target {
                 session.target = Known::Sure(None);
@@ -430,11 +456,19 @@ impl Model {
                     session.doubt_life(now, longest);
                 }
                 idle_since_now.push(id.clone());
+            } else if session.target == Known::Unsure
+                && bound == Known::Sure(Some(id.clone()))
+                && session.held.is_none()
+                && session.expires.1.is_none()
+            {
+                // It may have been the target.
+                session.expires.0 = Some(session.expires.0.map_or(now, |at| at.min(now)));
             }
         }
         idle_since_now.iter().for_each(|id| self.widen_expiry(id));
+        self.doubt_under_way(peer);
         self.begin_expiries(expiring);
-        let Some(line) = self.lines.get_mut(&peer) else { return };
+        let Some(line) = self.lines.get_mut(&peer) else { return Ok(()) };
         for request in line.requests.iter().filter(|request| request.held) {
             // One that was left, and may have been answered before: that reply is lost with the connection (rule L-20).
             if let Claim::Of(id) | Claim::May(id) = &request.claim
@@ -442,7 +476,16 @@ impl Model {
                 && session.expires.0.is_some()
                 && session.unheard.is_none()
             {
-                session.expires.1.get_or_insert(now + longest);
+                if session.expires.1.is_none() && bound != Known::Sure(Some(id.clone())) {
+                    // Another session has taken the WebSocket: it may be held until it times out (rule L-46).
+                    session.unheard = Some(now + HELD);
+                    continue;
+                }
+                let latest = session.expires.1.get_or_insert(now + longest);
+                if writing && session.newest_hold == request.serial {
+                    // It waits behind what is being written, perhaps, and nothing that was held came after it (rule K-22).
+                    *latest = (*latest).max(now + longest);
+                }
             }
         }
         line.requests.retain(|request| !request.held);
@@ -455,16 +498,64 @@ impl Model {
                 }
             }
         }
+        Ok(())
     }
 
-    /// What a connect asked for counts, although its response fails half way (rules K-9, L-20).
+    /// What was under way may have been processed before its connection went: a connect was held until then, and a
+    /// WebSocket was where its session's client is. Its expiry begins now, or as soon as it is processed (rules L-20, L-47).
+    fn doubt_under_way(&mut self, peer: Peer) {
+        let Some(line) = self.lines.get(&peer) else { return };
+        let (now, socket) = (self.now, matches!(peer, Peer::Socket(_)));
+        let under_way = |request: &&Request| !request.held && request.invalid.is_none();
+        for request in line.requests.iter().filter(under_way) {
+            let connect = request.kind == Kind::Connect;
+            let (Claim::Of(id) | Claim::May(id)) = &request.claim else { continue };
+            let Some(session) = self.sessions.get_mut(id).filter(|_| connect || socket) else { continue };
+            if connect && session.connected == Known::Sure(false) {
+                session.connected = Known::Unsure;
+            }
+            let (earliest, latest) = session.expires;
+            match &session.held {
+                Some(held) if held.request >= request.serial || held.line == peer => {}
+                Some(_) if socket => session.doubt_left(request.at),
+                Some(_) => session.doubt_hold(),
+                None if connect || latest.is_none() => {
+                    session.expires.0 = Some(earliest.map_or(now, |at| at.min(now)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// A connect that was turned away is as good as answered when its response has begun: it began no expiry.
+    fn turn_away_begun(&mut self, peer: Peer) -> Verdict {
+        let begun = |line: &&Line| line.open && line.fixed.is_some() && line.transport.is_http();
+        let Some(line) = self.lines.get(&peer).filter(begun) else { return Ok(()) };
+        let away = |request: &&Request| request.kind == Kind::Connect && self.is_turned_away(request);
+        let away: Vec<u64> = line.requests.iter().filter(away).map(|request| request.serial).collect();
+        for serial in away {
+            let Some(line) = self.lines.get_mut(&peer) else { break };
+            let at = line.requests.iter().position(|request| request.serial == serial);
+            if let Some(request) = at.and_then(|at| line.requests.remove(at)) {
+                self.refused(peer, &request, false)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a connect asked for counts, although its response fails half way, and so does the advice that it was given
+    /// (rules K-9, L-20, V-11).
     fn wish_of_begun(&mut self, peer: Peer) {
         let begun = |line: &&Line| line.open && line.fixed.is_some() && line.transport.is_http();
         let Some(line) = self.lines.get(&peer).filter(begun) else { return };
         let longest = self.config.max_client_interval;
-        for request in line.requests.iter().filter(|request| request.kind == Kind::Connect && !request.held) {
+        for request in line.requests.iter().filter(|request| request.kind == Kind::Connect) {
             let (Claim::Of(id) | Claim::May(id)) = &request.claim else { continue };
             let Some(session) = self.sessions.get_mut(id) else { continue };
+            session.advised = Known::Unsure;
+            if request.held {
+                continue;
+            }
             session.note_move(peer, request.moment);
             if session.held.as_ref().is_some_and(|held| held.line != peer && held.request < request.serial) {
                 session.doubt_hold();
@@ -542,7 +633,7 @@ impl Model {
                     503 => None,
                     _ => Some("TH-40: there is no reason for it"),
                 };
-                self.end_line(peer);
+                self.end_line(peer)?;
                 let failed = self.lines.get_mut(&peer).map(|line| std::mem::take(&mut line.requests));
                 for request in failed.into_iter().flatten().filter(|request| request.kind == Kind::Connect) {
                     if let Claim::Of(id) | Claim::May(id) = &request.claim {
@@ -597,7 +688,7 @@ impl Model {
             Some(Ended::ByClient) | None => "",
         };
         // What came before is carried out.
-        self.end_line(peer);
+        self.end_line(peer)?;
         if condemned || reason != "handshake in a batch" {
             return Ok(());
         }
@@ -659,6 +750,9 @@ impl Model {
                 } else {
                     session.doubt_hold();
                 }
+            }
+            if matches!(peer, Peer::Socket(_)) || request.kind == Kind::Connect {
+                session.note_target(peer, request.moment);
             }
             match request.kind {
                 Kind::Handshake | Kind::Connect => {

@@ -9,6 +9,7 @@
 //! effect: only that it did between two moments. Every such moment has a number, and what is certain of all of the time
 //! between two numbers is demanded, what is possible at any of it is allowed. Where nothing takes time, both are the same.
 
+mod batches;
 mod connects;
 mod decisions;
 mod deliveries;
@@ -94,8 +95,12 @@ pub(super) struct Model {
     retired: Option<Question>,
     /// Sessions whose end is among what is being observed: it may be told behind what it leaves to be drained.
     ending: BTreeMap<String, RemovalReason>,
+    /// Sessions that a hook removed before anybody was told of them.
+    stillborn: BTreeSet<String>,
     /// Channels that the application removes, and since when.
     removals: Vec<(String, Moment)>,
+    /// Channels that the application has used, and of which the shards may not know yet what is set there.
+    unknown: BTreeSet<String>,
     checked: Checked,
 }
 
@@ -124,7 +129,9 @@ impl Model {
             drops_are_over: false,
             retired: None,
             ending: BTreeMap::new(),
+            stillborn: BTreeSet::new(),
             removals: Vec::new(),
+            unknown: BTreeSet::new(),
             checked: Checked::default(),
         }
     }
@@ -172,7 +179,7 @@ impl Model {
                 Happening::Received(peer, messages) => self.on_received(world, *peer, messages)?,
                 Happening::Drained(peer, messages) => self.on_drained(world, *peer, messages)?,
                 Happening::Written(peer) => self.on_written(*peer),
-                Happening::Lost(peer) => self.on_lost(*peer),
+                Happening::Lost(peer) => self.on_lost(*peer)?,
                 Happening::Ended(key) => self.on_ended(world, *key)?,
                 Happening::Closed(socket) => self.on_closed(world, *socket)?,
                 Happening::Notice(notice) => self.on_notice(world, notice)?,
@@ -190,7 +197,7 @@ impl Model {
     fn rest(&mut self, world: &World) -> Verdict {
         self.settle_holds(world)?;
         self.settle_events(world);
-        self.settle_removals(world);
+        self.settle_channels(world);
         self.check_waiting(world)?;
         self.check_held(world)?;
         self.settle_unheard();

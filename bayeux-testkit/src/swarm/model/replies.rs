@@ -35,9 +35,7 @@ impl Model {
         self.check_too_late(&request, reply)?;
         self.after_reply(world, peer, &request, reply, messages, events)?;
         // What failed before anybody looked at what it asks for is no connect to the server, either.
-        let early = reply.error.as_ref().is_some_and(|error| error.code() == 402)
-            || request.invalid.is_some()
-            || matches!(self.denial(&request), Some(Point::Incoming));
+        let early = reply.error.as_ref().is_some_and(|error| error.code() == 402) || self.is_turned_away(&request);
         let kind = if early { Kind::Other } else { request.kind };
         Ok(Some(Answered { kind, successful: reply.successful }))
     }
@@ -52,7 +50,7 @@ impl Model {
         events: usize,
     ) -> Verdict {
         let error = reply.error.as_ref().map(ToString::to_string);
-        let processed = request.invalid.is_none() && !matches!(self.denial(request), Some(Point::Incoming));
+        let processed = !self.is_turned_away(request);
         if request.kind == Kind::Handshake {
             return self.on_handshake_reply(world, peer, request, reply, events);
         }
@@ -68,12 +66,7 @@ impl Model {
         if !processed || error.as_deref() == Some("402::session_unknown") {
             return Ok(());
         }
-        if let (Claim::May(_), Some(line)) = (&request.claim, self.lines.get_mut(&peer))
-            && line.bound == Known::Sure(None)
-        {
-            // It was of that session, after all.
-            line.bound = Known::Sure(Some(id.clone()));
-        }
+        self.bind(peer, id, request);
         if request.kind == Kind::Publish && reply.successful {
             self.check_overtaken(peer, id, request)?;
         }
@@ -102,8 +95,24 @@ impl Model {
         Ok(())
     }
 
+    /// A message that was of a session, after all, has bound its WebSocket to it, where no other session was, or one that
+    /// had ended (rules TW-11, TW-12).
+    fn bind(&mut self, peer: Peer, id: &str, request: &Request) {
+        let Claim::May(_) = request.claim else { return };
+        let ended = |id: &String| self.sessions.get(id).is_some_and(|session| session.ended.is_some());
+        let former = match self.lines.get(&peer).map(|line| &line.bound) {
+            Some(Known::Sure(None)) => None,
+            Some(Known::Sure(Some(old))) if ended(old) || self.is_silent(old, peer) => Some(old.clone()),
+            Some(_) | None => return,
+        };
+        if let Some(line) = self.lines.get_mut(&peer) {
+            line.bound = Known::Sure(Some(id.to_owned()));
+            line.former = former.or_else(|| line.former.take());
+        }
+    }
+
     /// A connect that failed for what it is, or for a hook. `processed`: after the server had seen that it is one.
-    fn refused(&mut self, peer: Peer, request: &Request, processed: bool) -> Verdict {
+    pub(super) fn refused(&mut self, peer: Peer, request: &Request, processed: bool) -> Verdict {
         let (Claim::Of(id) | Claim::May(id)) = &request.claim else { return Ok(()) };
         let (now, longest) = (self.now, Session::longest_life(&self.config));
         let transport = self.lines.get(&peer).map(|line| line.transport);
@@ -148,7 +157,11 @@ impl Model {
         session.last_message = session.last_message.max(request.at);
         session.last_message_maybe = self.now;
         if session.has_moved(peer, request.moment) {
-            session.note_left_over(peer, request.moment);
+            session.note_left_over(peer, request.moment, request.at);
+            if transport == Transport::WebSocket {
+                // Or it was processed when it came.
+                session.note_target(peer, request.moment);
+            }
             session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
             return;
         }
@@ -177,7 +190,8 @@ impl Model {
         if transport == Transport::WebSocket {
             session.aim(peer, request.moment, left);
         }
-        if let Some(at) = session.expires.0 {
+        // Where a connect may be held, the expiry may begin later, and be over sooner.
+        if let Some(at) = session.expires.0.filter(|_| session.held.is_none()) {
             session.expires.0 = Some(at.max(request.at + session.max_interval(&options)));
         }
     }
@@ -190,6 +204,11 @@ impl Model {
         let requests = sockets.flat_map(|(_, line)| &line.requests);
         let takes = |request: &&Request| !request.held && request.may_be_of(id) && request.serial > held.request;
         requests.filter(takes).map(|request| request.at).min()
+    }
+
+    /// Whether a message failed before anybody looked at what it asks for.
+    pub(super) fn is_turned_away(&self, request: &Request) -> bool {
+        request.invalid.is_some() || matches!(self.denial(request), Some(Point::Incoming))
     }
 
     /// What a hook said no to.
@@ -306,10 +325,12 @@ impl Model {
     /// Whether a channel exists because somebody has been subscribed to it since before a message came.
     fn surely_exists(&self, channel: &str, request: &Request) -> bool {
         let alive = self.sessions.iter().filter(|(id, session)| session.ended.is_none() && !self.is_leaving(id));
-        let mut spans = alive.flat_map(|(_, session)| &session.spans);
-        spans.any(|span| {
+        let mut spans = alive.flat_map(|(id, session)| session.spans.iter().map(|span| (request.may_be_of(id), span)));
+        spans.any(|(own, span)| {
+            // Another shard may be the channel's home, and hear later of who is subscribed.
+            let from = if own { span.sure_from } else { span.settled };
             span.pattern == channel
-                && span.sure_from.is_some_and(|from| from < request.moment)
+                && from.is_some_and(|from| from < request.moment)
                 // By this message itself, if by any.
                 && span.sure_until.is_none_or(|until| until == request.moment)
                 && span.until.is_none()
@@ -342,8 +363,16 @@ impl Model {
         let Some(line) = self.lines.get_mut(&peer) else { return Ok(()) };
         let transport = line.transport;
         let options = *self.config.transport(transport);
+        let bound = std::mem::replace(&mut line.bound, Known::Sure(None));
+        line.unbound = request.serial;
+        if let Known::Sure(Some(old)) = bound
+            && matches!(peer, Peer::Socket(_))
+            && let Some(session) = self.sessions.get_mut(&old)
+        {
+            // Successful or not, the handshake has taken the WebSocket from it (rule TW-10).
+            session.unbind(peer);
+        }
         let Some(handshake) = &reply.handshake else {
-            line.bound = Known::Sure(None);
             let denied = reply.error.as_ref().is_some_and(|error| error.to_string() == "403::handshake_denied");
             if denied && reply.advice.reconnect != Some(bayeux_proto::Reconnect::None) {
                 return Err(format!("V-21: a denied handshake was answered with {:?}", reply.advice));
@@ -351,13 +380,6 @@ impl Model {
             return Ok(());
         };
         let id = handshake.client_id.to_string();
-        if let Known::Sure(Some(old)) = &line.bound
-            && matches!(peer, Peer::Socket(_))
-            && let Some(session) = self.sessions.get_mut(old)
-        {
-            session.target = Known::Sure(None);
-            session.forget_move(peer);
-        }
         line.bound = Known::Sure(Some(id.clone()));
         line.expiring.push(Expiring { session: id.clone(), hold: None });
         let wanted: Vec<_> = self.config.allowed_transports.iter().map(|transport| transport.as_str()).collect();

@@ -1,11 +1,12 @@
 //! What is known of each session (section 12).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bayeux_core::{Config, Point, Question, RemovalReason, SessionSetting, Time, Transport, TransportOptions};
 use bayeux_proto::{Advice, Reconnect, meta};
 
+use super::batches::Sent;
 use super::deliveries::Owed;
 use super::facts::Kind;
 use super::lines::{Claim, Line, Request};
@@ -33,6 +34,8 @@ pub(super) struct Span {
     pub(super) sure_until: Option<Moment>,
     /// It certainly was not there any more.
     pub(super) until: Option<Moment>,
+    /// From here on its channel's home knew of it: a removal before may have found no such channel (rule A-7).
+    pub(super) settled: Option<Moment>,
 }
 
 /// A connect that is held.
@@ -44,6 +47,13 @@ pub(super) struct Held {
     pub(super) deadline: (Time, Time),
     /// The advice that was due when it began.
     pub(super) advice: Known<Advice>,
+}
+
+impl Held {
+    /// A connect that may be held, or not.
+    pub(super) fn in_doubt(line: Peer, request: u64) -> Self {
+        Self { line, request, deadline: (Time::ZERO, Time::MAX), advice: Known::Unsure }
+    }
 }
 
 /// One session.
@@ -124,6 +134,8 @@ pub(super) struct Session {
     pub(super) drained_before: Option<u64>,
     /// The number of the last batch (rule XA-4).
     pub(super) batch: u64,
+    /// Events that were sent in batches.
+    pub(super) sent: BTreeMap<u64, Sent>,
     pub(super) farewell: bool,
     /// Batch numbers were given that nobody saw.
     pub(super) forget_batches: bool,
@@ -135,6 +147,8 @@ pub(super) struct Session {
     pub(super) own_since: Moment,
     /// The rest behind which only connects carry its events.
     pub(super) deliver_only_since: u64,
+    /// When the application last changed that.
+    deliver_only_set: Moment,
     /// Whether the application ever changed how long lazy events wait.
     pub(super) lazy_since: u64,
 }
@@ -208,12 +222,14 @@ impl Session {
             answered_before: None,
             drained_before: None,
             batch: 0,
+            sent: BTreeMap::new(),
             farewell: false,
             forget_batches: false,
             advice_since: 0,
             timeout_since: 0,
             own_since: 0,
             deliver_only_since: 0,
+            deliver_only_set: 0,
             lazy_since: 0,
         }
     }
@@ -283,6 +299,11 @@ impl Session {
         }
     }
 
+    /// Whether it may have changed after that moment which advice is due.
+    pub(super) fn has_changed_since(&self, moment: Moment) -> bool {
+        self.advice_since > moment || self.transport_since > moment
+    }
+
     /// A message that came then may have been processed, over whatever transport.
     pub(super) fn blur_transport(&mut self, moment: Moment) {
         (self.transport, self.transport_since) = (Known::Unsure, self.transport_since.max(moment));
@@ -291,8 +312,9 @@ impl Session {
     /// A message was processed over that transport at some time until that moment.
     pub(super) fn doubt_transport(&mut self, transport: Transport, until: Moment) {
         if self.transport != Known::Sure(transport) {
-            (self.transport, self.transport_since) = (Known::Unsure, until);
+            self.transport = Known::Unsure;
         }
+        self.transport_since = self.transport_since.max(until);
     }
 
     /// A message that came then, on this WebSocket, made it the push target (rules TW-13, L-41).
@@ -303,6 +325,14 @@ impl Session {
         if self.held.as_ref().is_some_and(|held| held.line != target) {
             self.note_left(at);
         }
+    }
+
+    /// A handshake has taken a WebSocket from it (rule TW-10).
+    pub(super) fn unbind(&mut self, socket: Peer) {
+        if !self.may_be_pushed_elsewhere(socket) || self.target == Known::Unsure {
+            self.target = Known::Sure(None);
+        }
+        self.forget_move(socket);
     }
 
     /// A message that came then may have taken it from where its connect is held.
@@ -351,9 +381,9 @@ impl Session {
 
     /// A message was processed that came then, before one that took the session elsewhere: it has no say in where that
     /// is, unless it was processed before.
-    pub(super) fn note_left_over(&mut self, peer: Peer, moment: Moment) {
+    pub(super) fn note_left_over(&mut self, peer: Peer, moment: Moment, at: Time) {
         if self.held.as_ref().is_some_and(|held| held.line != peer && held.request < moment) {
-            self.doubt_hold();
+            self.doubt_left(at);
         }
     }
 
@@ -370,6 +400,14 @@ impl Session {
     pub(super) fn may_be_overtaken(&self, peer: Peer, since: Moment) -> bool {
         let elsewhere = if self.target_by == Some(peer) { self.target_before } else { self.target_since };
         elsewhere > since
+    }
+
+    /// Whether events may have left with replies that were made before the application wanted them in connects only, when
+    /// that had woken a connect for them.
+    pub(super) fn may_be_woken_in_vain(&self, held: &Held) -> bool {
+        self.own.deliver_only
+            && held.request < self.deliver_only_set
+            && self.drained_before.is_some_and(|rest| rest + 1 >= self.deliver_only_since)
     }
 
     /// Whether its push target may be a WebSocket other than this connection.
@@ -410,6 +448,18 @@ impl Session {
             (held.deadline, held.advice) = ((Time::ZERO, Time::MAX), Known::Unsure);
             self.expires = (Some(Time::ZERO), None);
         }
+    }
+
+    /// Whether a connect of it is held on that connection.
+    pub(super) fn is_held_on(&self, peer: Peer) -> bool {
+        self.held.as_ref().is_some_and(|held| held.line == peer)
+    }
+
+    /// The WebSocket that holds its connect is gone, when another session had taken it: nobody tells this one before its
+    /// connect times out (rule L-46).
+    pub(super) fn be_unheard(&mut self, now: Time) {
+        self.unheard = self.held.take().map(|held| held.deadline.1.max(now));
+        self.expires = (Some(Time::ZERO), None);
     }
 
     /// Whether a connect of it is held for certain.
@@ -456,6 +506,7 @@ impl Model {
         self.checked.sessions += 1;
         let mut session = Session::new(self.moment, self.now, self.config.broadcast_to_publisher);
         session.announced = announced;
+        session.dismissed = self.stillborn.remove(id).then_some(RemovalReason::Removed);
         if let Some(peer) = peer
             && let Some(line) = self.lines.get_mut(&peer)
         {
@@ -482,6 +533,7 @@ impl Model {
         let max_processing = transports.into_iter().filter_map(|options| options.max_processing).min();
         let waits = self.has_connect_in_lane(id);
         let taken_over = self.may_be_taken_over(id);
+        let unheard = self.has_connect_unheard(id);
         let Some(session) = self.sessions.get_mut(id) else { return Err(format!("{id} was removed, and never added")) };
         if let (Some(_), Known::Sure(transport)) = (session.left, session.transport) {
             session.held = None;
@@ -494,7 +546,7 @@ impl Model {
             RemovalReason::ServerDisconnect | RemovalReason::Removed if session.dismissed != Some(reason) => {
                 Some("D-10: the application did not want it to go")
             }
-            RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) && !taken_over => {
+            RemovalReason::Expired if session.expires.0.is_none_or(|at| now < at) && !taken_over && !unheard => {
                 Some("L-20: it was not its time")
             }
             RemovalReason::Expired if session.is_surely_held() && !taken_over => {
@@ -525,6 +577,12 @@ impl Model {
     fn may_be_taken_over(&self, id: &str) -> bool {
         let mut sockets = self.lines.iter().filter(|(peer, _)| matches!(peer, Peer::Socket(_)));
         sockets.any(|(_, line)| line.requests.iter().any(|request| !request.held && request.may_be_of(id)))
+    }
+
+    /// Whether a connect whose connection is gone may have begun the expiry anew, by what the application has set since.
+    fn has_connect_unheard(&self, id: &str) -> bool {
+        let connects = |request: &Request| request.kind == Kind::Connect && request.may_be_of(id);
+        self.lines.values().any(|line| !line.open && line.requests.iter().any(connects))
     }
 
     /// Whether a connect of a session waits on its WebSocket for the message before it, and came after the last reply
@@ -689,6 +747,7 @@ impl Model {
             SessionSetting::MetaConnectDeliverOnly(on) => {
                 session.own.deliver_only = on;
                 session.deliver_only_since = rests + 1;
+                session.deliver_only_set = moment;
             }
             SessionSetting::MaxQueue(_) | _ => session.blur(),
         }
