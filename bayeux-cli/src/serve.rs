@@ -124,7 +124,7 @@ pub async fn start(
                     std::future::pending::<()>().await;
                 }
             };
-            (address, tokio::spawn(listener.serve(server.clone(), site.clone(), stopped)))
+            (address, tokio::spawn(listener.responses_left_alone().serve(server.clone(), site.clone(), stopped)))
         })
         .unzip();
     Ok(Running { addresses, server, stop, listeners, chat })

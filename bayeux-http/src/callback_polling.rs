@@ -8,7 +8,7 @@ use http::request::Parts;
 use http::{Method, Request};
 
 use crate::content::ContentError;
-use crate::exchange::{self, Begun, Form, Refusal};
+use crate::exchange::{self, Begun, Form, Refusal, Way};
 use crate::form;
 use crate::long_polling::Gathered;
 use crate::options::{HttpOptions, HttpOptionsError};
@@ -55,8 +55,8 @@ impl TransportService for CallbackPolling {
         let parking = request.extensions().get::<Parking>().cloned();
         // Its body, if it has one, says nothing.
         let (parts, _) = request.into_parts();
-        let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), parts));
-        Box::pin(exchange::respond(beginning, parking, false, options))
+        let beginning = Box::pin(begin(server.clone(), options, parts));
+        Box::pin(exchange::respond(beginning, parking, false, None))
     }
 }
 
@@ -73,7 +73,8 @@ async fn begin(server: Server, options: Arc<HttpOptions>, parts: Parts) -> Resul
         gathered.add(message)?;
     }
     let batch = gathered.batch()?;
-    Ok(Begun::new(server, &options, Transport::CallbackPolling, parts, batch, Form::Script(callback)).await)
+    let way = Way { form: Form::Script(callback), cors: None, responder: None };
+    Ok(Begun::new(server, Transport::CallbackPolling, parts, batch, way, options).await)
 }
 
 /// The one name of a function that a query gives (rule TJ-3).

@@ -8,9 +8,9 @@ use crate::options::HttpOptions;
 
 /// The browser ids that a request brings, as far as they are acceptable (rule Z-12). Whatever else is in its cookies, it
 /// does not make the request fail. Browsers bring several where one was once set for another path or domain.
-pub(crate) fn browser_ids(headers: &HeaderMap, name: &str) -> Vec<BrowserId> {
+pub(crate) fn browser_ids(headers: &HeaderMap, name: &str) -> impl Iterator<Item = BrowserId> {
     let pairs = headers.get_all(COOKIE).into_iter().flat_map(|header| header.as_bytes().split(|&b| b == b';'));
-    pairs.filter_map(|pair| value(pair.trim_ascii(), name)).filter_map(BrowserId::parse).take(BROWSERS_MAX).collect()
+    pairs.filter_map(move |pair| value(pair.trim_ascii(), name)).filter_map(BrowserId::parse).take(BROWSERS_MAX)
 }
 
 /// Browser ids of one request that are looked at.
@@ -18,10 +18,9 @@ const BROWSERS_MAX: usize = 8;
 
 /// The value of `pair` if it has that name.
 fn value<'a>(pair: &'a [u8], name: &str) -> Option<&'a str> {
-    let at = pair.iter().position(|&b| b == b'=')?;
-    let value = pair[at + 1..].trim_ascii();
+    let value = pair.strip_prefix(name.as_bytes())?.trim_ascii_start().strip_prefix(b"=")?.trim_ascii();
     let value = value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value);
-    (pair[..at].trim_ascii() == name.as_bytes()).then(|| std::str::from_utf8(value).ok())?
+    std::str::from_utf8(value).ok()
 }
 
 /// The `Set-Cookie` header, attributes in the order of rule TH-20.
@@ -69,7 +68,7 @@ mod tests {
         for cookie in cookies {
             headers.append(COOKIE, HeaderValue::from_bytes(cookie).unwrap());
         }
-        browser_ids(&headers, "BAYEUX_BROWSER").first().map(|id| id.as_str().to_owned())
+        browser_ids(&headers, "BAYEUX_BROWSER").next().map(|id| id.as_str().to_owned())
     }
 
     /// TH-25: a `Cookie` header is read leniently.
@@ -86,7 +85,7 @@ mod tests {
         assert_eq!(browser(&[b"BAYEUX_BROWSER=\xff\xfe"]), None);
         let mut headers = HeaderMap::new();
         headers.insert(COOKIE, HeaderValue::from_static("BAYEUX_BROWSER=a; BAYEUX_BROWSER=b"));
-        assert_eq!(browser_ids(&headers, "BAYEUX_BROWSER").len(), 2);
+        assert_eq!(browser_ids(&headers, "BAYEUX_BROWSER").count(), 2);
     }
 
     /// TH-20: the attributes, in that order.

@@ -1,5 +1,7 @@
 //! Cross-origin requests (rule TH-36): off until origins are allowed.
 
+use std::sync::Arc;
+
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
@@ -9,12 +11,15 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::options::AllowedOrigins;
 
+/// Headers of a response; nearly always there are none.
+pub(crate) type Cors = Option<Arc<HeaderMap>>;
+
 /// The headers that any response to a request with these headers gets.
-pub(crate) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+pub(crate) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> Cors {
     if *allowed == AllowedOrigins::None {
-        return headers;
+        return None;
     }
+    let mut headers = HeaderMap::new();
     // Also where it is not allowed, or names no origin: what a cache keeps must not answer one that is.
     headers.insert(VARY, HeaderValue::from_static("Origin"));
     if let Some(origin) = request.get(ORIGIN).filter(|origin| allowed.allows(origin)) {
@@ -24,14 +29,21 @@ pub(crate) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> HeaderMa
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
     }
-    headers
+    Some(Arc::new(headers))
+}
+
+/// Adds headers to those of a response.
+pub(crate) fn add(cors: &Cors, response: &mut HeaderMap) {
+    if let Some(cors) = cors {
+        response.extend(HeaderMap::clone(cors));
+    }
 }
 
 /// Adds the headers of a response that is not long-polling's own, such as that to a preflight.
 pub(crate) fn decorate(allowed: &AllowedOrigins, request: &Parts, response: &mut HeaderMap) {
-    let headers = headers(allowed, &request.headers);
-    let may = headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN);
-    response.extend(headers);
+    let cors = headers(allowed, &request.headers);
+    let may = cors.as_ref().is_some_and(|headers| headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
+    add(&cors, response);
     if may && request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
         response.insert(ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("POST, GET, OPTIONS"));
         response.insert(

@@ -1,30 +1,49 @@
 //! What the HTTP transports share: from the messages of a request to an exchange with the engine, and back.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bayeux_server::core::{BrowserId, LinkFacts};
-use bayeux_server::proto::{Batch, DecodeError, Outgoing, encode, escape_line_separators};
+use bayeux_server::proto::{Batch, DecodeError, Outgoing, encode, encode_into, escape_line_separators};
 use bayeux_server::{
-    CloseReason, Link, Parking, ResponseBody, ResponseHeaders, Server, Transport, is_over_tls, text_response,
+    CloseReason, DirectResponse, Link, Parking, Responder, ResponseBody, ResponseHeaders, Server, Transport, Wrote,
+    is_over_tls, text_response,
 };
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 
 use crate::content::ContentError;
+use crate::cors::{self, Cors};
 use crate::options::HttpOptions;
 use crate::{body, cookie};
 
-/// An exchange whose request was read and processed. Holds nothing of the request: it may be held for long.
+/// An exchange whose request was read and processed.
 pub(crate) struct Begun {
     link: Link,
+    answer: Arc<Answer>,
+}
+
+/// How an exchange is answered. Holds nothing of the request: it may be held for long.
+pub(crate) struct Answer {
     form: Form,
     secure: bool,
     /// What hooks add to the response, where there are any.
-    headers: Option<ResponseHeaders>,
+    added: Option<ResponseHeaders>,
+    cors: Cors,
+    /// What writes the response without this exchange's task, where there is such.
+    responder: Option<Responder>,
+    options: Arc<HttpOptions>,
+}
+
+/// What is known of how to answer a request before its messages are.
+pub(crate) struct Way {
+    pub(crate) form: Form,
+    pub(crate) cors: Cors,
+    pub(crate) responder: Option<Responder>,
 }
 
 /// The form of a response.
@@ -52,12 +71,13 @@ impl Begun {
     /// Has the engine process the messages of a request.
     pub(crate) async fn new(
         server: Server,
-        options: &HttpOptions,
         transport: Transport,
         parts: Parts,
         batch: Batch,
-        form: Form,
+        way: Way,
+        options: Arc<HttpOptions>,
     ) -> Self {
+        let Way { form, cors, responder } = way;
         let browsers = cookie::browser_ids(&parts.headers, &options.browser_cookie_name);
         let facts = LinkFacts {
             transport,
@@ -65,35 +85,68 @@ impl Begun {
             browser: server.choose_browser(browsers, &batch),
         };
         let secure = is_over_tls(&parts);
-        let (origin, headers) = server.origin(parts, Some(&batch));
-        let link = server.exchange(facts, origin, batch).await;
-        Self { link, form, secure, headers }
+        let (origin, added) = server.origin(parts, Some(&batch));
+        let direct = responder.is_some();
+        let answer = Arc::new(Answer { form, secure, added, cors, responder, options });
+        let writer = direct.then(|| Arc::clone(&answer) as Arc<dyn DirectResponse>);
+        let link = server.exchange(facts, origin, batch, writer).await;
+        Self { link, answer }
     }
 
     /// The response with those messages, or the one that says why there are none.
-    fn response(
-        mut self,
-        messages: Result<Vec<Outgoing>, CloseReason>,
-        options: &HttpOptions,
-    ) -> Response<ResponseBody> {
-        let mut response = match messages {
+    fn response(self, messages: Result<Vec<Outgoing>, CloseReason>) -> Response<ResponseBody> {
+        let Self { mut link, answer } = self;
+        match messages {
             Ok(messages) => {
-                let cookie = self.link.browser().and_then(|id| set_cookie(options, &id, self.secure));
-                let body = self.form.body(encode(&messages));
-                let mut response = Response::new(ResponseBody::answering(self.link, body));
-                let headers = response.headers_mut();
-                self.form.add_headers(headers);
-                headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-                headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
+                let headers = answer.headers(link.browser()).into_owned();
+                let body = answer.form.body(encode(&messages));
+                let mut response = Response::new(ResponseBody::answering(link, body));
+                *response.headers_mut() = headers;
                 response
             }
-            Err(reason) => closed(reason, options),
-        };
-        if let Some(headers) = self.headers {
-            headers.add_to(response.headers_mut());
+            Err(reason) => {
+                let mut response = closed(reason, &answer.options);
+                answer.add_to(response.headers_mut());
+                response
+            }
         }
-        response
+    }
+}
+
+impl Answer {
+    /// The headers of a response with messages, and the cookie of that browser, if any.
+    fn headers(&self, browser: Option<BrowserId>) -> Cow<'static, HeaderMap> {
+        let usual = self.form.headers();
+        let cookie = browser.and_then(|id| set_cookie(&self.options, &id, self.secure));
+        if cookie.is_none() && self.cors.is_none() && self.added.as_ref().is_none_or(ResponseHeaders::is_empty) {
+            return Cow::Borrowed(usual);
+        }
+        let mut headers = usual.clone();
+        headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));
+        self.add_to(&mut headers);
+        Cow::Owned(headers)
+    }
+
+    /// Adds what any response to this request gets.
+    fn add_to(&self, headers: &mut HeaderMap) {
+        if let Some(added) = &self.added {
+            added.add_to(headers);
+        }
+        cors::add(&self.cors, headers);
+    }
+}
+
+impl DirectResponse for Answer {
+    fn respond(&self, messages: &[Outgoing], browser: Option<BrowserId>, scratch: &mut Vec<u8>) -> Wrote {
+        let Some(responder) = &self.responder else { return Wrote::Part };
+        let headers = self.headers(browser);
+        match &self.form {
+            Form::Json => {
+                encode_into(messages, scratch);
+                responder.respond(&headers, scratch)
+            }
+            Form::Script(_) => responder.respond(&headers, &self.form.body(encode(messages))),
+        }
     }
 }
 
@@ -104,7 +157,7 @@ pub(crate) fn respond(
     beginning: Pin<Box<impl Future<Output = Result<Begun, Refusal>> + Send>>,
     parking: Option<Parking>,
     http1: bool,
-    options: Arc<HttpOptions>,
+    cors: Cors,
 ) -> impl Future<Output = Response<ResponseBody>> + Send {
     async move {
         match beginning.await {
@@ -113,10 +166,11 @@ pub(crate) fn respond(
                     parking.inspect(Parking::park);
                 }
                 let messages = begun.link.response().await;
-                begun.response(messages, &options)
+                begun.response(messages)
             }
             Err(refusal) => {
                 let mut response = refusal.response();
+                cors::add(&cors, response.headers_mut());
                 if http1 && refusal.leaves_body() {
                     // Said, so that no client is surprised (rule TH-53).
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -143,19 +197,31 @@ impl Form {
         }
     }
 
-    fn add_headers(&self, headers: &mut HeaderMap) {
-        match self {
+    /// The headers of all responses of this form.
+    fn headers(&self) -> &'static HeaderMap {
+        static JSON: LazyLock<HeaderMap> =
             // Rule TH-7.
-            Self::Json => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"));
-            }
-            Self::Script(_) => {
-                headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/javascript;charset=UTF-8"));
+            LazyLock::new(|| usual([(CONTENT_TYPE, HeaderValue::from_static("application/json;charset=UTF-8"))]));
+        static SCRIPT: LazyLock<HeaderMap> = LazyLock::new(|| {
+            usual([
+                (CONTENT_TYPE, HeaderValue::from_static("text/javascript;charset=UTF-8")),
                 // Nothing that is looked at by itself, whatever its beginning may be taken for.
-                headers.insert(CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=f.txt"));
-            }
+                (CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=f.txt")),
+            ])
+        });
+        match self {
+            Self::Json => &JSON,
+            Self::Script(_) => &SCRIPT,
         }
     }
+}
+
+fn usual(own: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> HeaderMap {
+    let all = [
+        (CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    own.into_iter().chain(all).collect()
 }
 
 fn set_cookie(options: &HttpOptions, id: &BrowserId, secure: bool) -> Option<HeaderValue> {

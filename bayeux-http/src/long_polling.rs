@@ -9,7 +9,8 @@ use http::request::Parts;
 use http::{HeaderMap, Request, Version};
 
 use crate::content::Content;
-use crate::exchange::{self, Begun, Form, Refusal};
+use crate::cors::Cors;
+use crate::exchange::{self, Begun, Form, Refusal, Way};
 use crate::options::{HttpOptions, HttpOptionsError};
 use crate::{body, cors, form};
 
@@ -40,16 +41,11 @@ impl TransportService for LongPolling {
     }
 
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
-        let options = Arc::clone(&self.options);
-        let cors = cors::headers(&options.allowed_origins, request.headers());
+        let cors = cors::headers(&self.options.allowed_origins, request.headers());
         let http1 = request.version() < Version::HTTP_2;
         let parking = request.extensions().get::<Parking>().cloned();
-        let beginning = Box::pin(begin(server.clone(), Arc::clone(&options), request));
-        Box::pin(async move {
-            let mut response = exchange::respond(beginning, parking, http1, options).await;
-            response.headers_mut().extend(cors);
-            response
-        })
+        let beginning = Box::pin(begin(server.clone(), Arc::clone(&self.options), request, cors.clone()));
+        Box::pin(exchange::respond(beginning, parking, http1, cors))
     }
 
     fn decorate(&self, request: &Parts, headers: &mut HeaderMap) {
@@ -58,8 +54,14 @@ impl TransportService for LongPolling {
 }
 
 /// Reads a request and has the engine process it.
-async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<RequestBody>) -> Result<Begun, Refusal> {
+async fn begin(
+    server: Server,
+    options: Arc<HttpOptions>,
+    request: Request<RequestBody>,
+    cors: Cors,
+) -> Result<Begun, Refusal> {
     let (parts, mut body) = request.into_parts();
+    let way = Way { form: Form::Json, cors, responder: body.take_responder() };
     let limits = server.limits(Transport::LongPolling);
     let read = body::read(&mut body, limits.bytes_max, options.body_timeout).await;
     if read == Err(body::ReadError::TooLarge) && parts.version == Version::HTTP_2 {
@@ -69,7 +71,7 @@ async fn begin(server: Server, options: Arc<HttpOptions>, request: Request<Reque
     // Not before the body is read: the connection is to go on.
     let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
     let batch = messages(content, body, &limits)?;
-    Ok(Begun::new(server, &options, Transport::LongPolling, parts, batch, Form::Json).await)
+    Ok(Begun::new(server, Transport::LongPolling, parts, batch, way, options).await)
 }
 
 /// The messages of a body: JSON, or JSON in the fields of a form (rules TH-4, TH-6).

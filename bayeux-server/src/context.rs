@@ -229,6 +229,11 @@ impl ResponseHeaders {
         Ok(())
     }
 
+    /// Whether there are none so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_none()
+    }
+
     /// Adds them to a response, in the place of its own. Cookies stand beside each other.
     pub fn add_to(&self, response: &mut HeaderMap) {
         let headers = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();

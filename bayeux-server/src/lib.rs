@@ -12,10 +12,11 @@
 //! hands out everything that the engine wants written, and lets go: a request and its reply cost no channel and no
 //! wake-up. Each shard has one task of its own for what nobody else brings: time, and messages of other shards.
 //!
-//! A connection's task reads, and otherwise waits. Messages for a WebSocket on a socket of its own are written by whoever
-//! made them, through a [`DirectWriter`]; its task is woken only for what the socket did not take. A [`Listener`] takes
-//! small `POST`s that arrive whole, and writes the responses to held connects, by itself; hyper serves all that is
-//! unusual. Neither keeps buffers for connections that wait.
+//! A connection's task reads, and otherwise waits. What is for a WebSocket on a socket of its own is written by whoever
+//! made it, through a [`DirectWriter`], and so is the response to an exchange, through a [`Responder`], where nothing
+//! stands around the endpoint; the task is woken only for what the socket did not take. A [`Listener`] takes small `POST`s
+//! that arrive whole, and writes the responses to held connects, by itself; hyper serves all that is unusual. Neither
+//! keeps buffers for connections that wait.
 //!
 //! # What is guaranteed
 //!
@@ -78,8 +79,8 @@ pub use error::{BuildError, DataError, SendError};
 pub use extension::{Directions, Extension, OutgoingMessage};
 pub use filter::{Abort, DataFilter};
 pub use hooks::Registration;
-pub use http1::{Parking, upgraded_socket};
-pub use link::{DirectWriter, Link, LinkEvent, Wrote};
+pub use http1::{Parking, Responder, upgraded_socket};
+pub use link::{DirectResponse, DirectWriter, Link, LinkEvent, Wrote};
 pub use listener::{Listener, ListenerOptions};
 pub use local::{LocalBatch, LocalError, LocalExtension, LocalMessage, LocalRegistration, LocalSession};
 pub use message::{Incoming, Outcome, Subscribed};

@@ -67,7 +67,23 @@ pub trait DirectWriter: Send {
     fn write(&mut self, now: Time, messages: &[Outgoing], scratch: &mut Vec<u8>) -> Wrote;
 }
 
-/// How far a [`DirectWriter`] came.
+/// The non-blocking way to answer an exchange: whoever makes the response writes it there and then, and wakes no task.
+///
+/// It is called with its shard locked: it must not wait, and must not call the server. It is called once, or not at all:
+/// a response that is large, or comes in parts, is left to the link's task.
+pub trait DirectResponse: Send + Sync {
+    /// Writes the response with all of these messages, and the cookie of `browser`, if any (rule TH-20), as far as the
+    /// connection takes it, and keeps the rest. `scratch` is empty, and may be used for anything.
+    fn respond(&self, messages: &[Outgoing], browser: Option<BrowserId>, scratch: &mut Vec<u8>) -> Wrote;
+}
+
+/// What writes directly.
+pub(crate) enum Writer {
+    Stream(Box<dyn DirectWriter>),
+    Response(Arc<dyn DirectResponse>),
+}
+
+/// How far a [`DirectWriter`] or [`DirectResponse`] came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wrote {
     /// All is written.
@@ -84,7 +100,7 @@ pub(crate) struct Outbox(Mutex<Content>);
 #[derive(Default)]
 pub(crate) struct Content {
     /// Where there is one, messages go there, and not into `messages`.
-    pub(crate) writer: Option<Box<dyn DirectWriter>>,
+    pub(crate) writer: Option<Writer>,
     pub(crate) messages: Vec<Outgoing>,
     /// What the last drain said, until the task took its messages.
     pub(crate) drained: Option<Drained>,
@@ -94,6 +110,8 @@ pub(crate) struct Content {
     pub(crate) blocked: bool,
     /// Set when it wants input again.
     pub(crate) resumed: bool,
+    /// Whether the exchange is over: the response is written, and the engine knows it.
+    pub(crate) over: bool,
     waker: Option<Waker>,
 }
 
@@ -112,6 +130,10 @@ impl Content {
             if drained == Drained::Finished {
                 *phase = Phase::Answered;
             }
+            return Some(LinkEvent::Write);
+        }
+        if self.over {
+            *phase = Phase::Gone;
             return Some(LinkEvent::Write);
         }
         if let Some(reason) = self.close.take() {
@@ -135,8 +157,16 @@ impl Content {
 }
 
 impl Link {
-    pub(crate) fn exchange(server: Server, shard: ShardId, facts: LinkFacts, origin: Origin, batch: Batch) -> Self {
+    pub(crate) fn exchange(
+        server: Server,
+        shard: ShardId,
+        facts: LinkFacts,
+        origin: Origin,
+        batch: Batch,
+        writer: Option<Arc<dyn DirectResponse>>,
+    ) -> Self {
         let mut link = Self::new(server, shard, facts);
+        link.outbox.lock().writer = writer.map(Writer::Response);
         link.held = link.open(origin, Some(batch));
         link
     }
@@ -175,7 +205,7 @@ impl Link {
 
     /// Has whoever has messages for it write them to `writer`. Before anything is received.
     pub fn write_directly(&mut self, writer: Box<dyn DirectWriter>) {
-        self.outbox.lock().writer = Some(writer);
+        self.outbox.lock().writer = Some(Writer::Stream(writer));
     }
 
     /// A moment of the server's time.
@@ -297,7 +327,7 @@ impl Link {
         self.outbox.lock().browser.take()
     }
 
-    /// Waits for the whole response of an exchange.
+    /// Waits for the whole response of an exchange. It has no messages where a [`DirectResponse`] had them.
     ///
     /// # Errors
     /// The reason why there is none.
@@ -308,7 +338,7 @@ impl Link {
             match self.event(&mut part).await {
                 LinkEvent::Write => {
                     response.append(&mut part);
-                    if self.phase == Phase::Answered {
+                    if matches!(self.phase, Phase::Answered | Phase::Gone) {
                         return Ok(response);
                     }
                     self.written();
@@ -322,6 +352,9 @@ impl Link {
     /// Tells the engine what dropping the link would, before its task is done. The link's [`DirectWriter`] is dropped.
     pub fn close(&mut self) {
         let conn = self.conn;
+        if mem::take(&mut self.outbox.lock().over) {
+            self.phase = Phase::Gone;
+        }
         let input = match mem::replace(&mut self.phase, Phase::Gone) {
             Phase::Open | Phase::Closing => Input::Closed { conn },
             Phase::Answered => Input::Written { conn },

@@ -1,5 +1,6 @@
 //! A listener: accepts connections and serves them.
 
+use std::any::TypeId;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
@@ -24,7 +25,8 @@ use tower_service::Service;
 
 use crate::body::RequestBody;
 use crate::context::PeerAddr;
-use crate::http1::{Connection, Http1, Serve};
+use crate::endpoint::Endpoint;
+use crate::http1::{Connection, Http1, Line, Serve};
 use crate::server::Server;
 
 /// Accepts TCP connections and serves HTTP/1.1 (keep-alive, pipelining, upgrades) and HTTP/2 by prior knowledge on
@@ -46,6 +48,7 @@ use crate::server::Server;
 pub struct Listener {
     tcp: TcpListener,
     options: ListenerOptions,
+    responses_left_alone: bool,
 }
 
 /// Options of a [`Listener`].
@@ -110,7 +113,19 @@ impl Listener {
 
     /// Takes over a listener.
     pub fn new(tcp: TcpListener) -> Self {
-        Self { tcp, options: ListenerOptions::default() }
+        Self { tcp, options: ListenerOptions::default(), responses_left_alone: false }
+    }
+
+    /// Promises that the service leaves the responses of an [`Endpoint`](crate::Endpoint) inside of it as they are: it
+    /// chooses between services, say. Responses are then written by whoever makes them, which costs less, and reach the
+    /// service only as a sign that they were written.
+    ///
+    /// Of an endpoint that is served by itself this is known. A service that adds headers, or looks at responses, must
+    /// not promise it.
+    #[must_use]
+    pub fn responses_left_alone(mut self) -> Self {
+        self.responses_left_alone = true;
+        self
     }
 
     /// With other options.
@@ -139,7 +154,8 @@ impl Listener {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
-        let Self { tcp, options } = self;
+        let Self { tcp, options, responses_left_alone } = self;
+        let direct = responses_left_alone || TypeId::of::<S>() == TypeId::of::<Endpoint>();
         let http = Arc::new(Http::new(&options));
         let permits = Arc::new(Semaphore::new(options.connections_max.min(Semaphore::MAX_PERMITS)));
         // Each connection holds a receiver: it hears of the stop, and its end is seen when all are dropped.
@@ -156,8 +172,18 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    let (service, peer, stopping) = (service.clone(), PeerAddr(peer), stopped.clone());
-                    let connection = Connection { stream, ahead: Bytes::new(), service, peer, stopping };
+                    // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead
+                    // already.
+                    let _ = stream.set_nodelay(true);
+                    let (input, line) = Line::new(stream, stopped.clone());
+                    let connection = Connection {
+                        input,
+                        line,
+                        ahead: Bytes::new(),
+                        service: service.clone(),
+                        peer: PeerAddr(peer),
+                        direct,
+                    };
                     tokio::spawn(serve_connection(Arc::clone(&http), connection, permit));
                 }
                 Err(error) => accept_failed(&error).await,
@@ -201,16 +227,14 @@ const BUFFER_SIZE_MIN: usize = 8 * 1024;
 #[allow(clippy::manual_async_fn, reason = "an async function would have room for its arguments twice")]
 fn serve_connection<S: Serve>(
     http: Arc<Http>,
-    mut connection: Connection<S>,
+    connection: Connection<S>,
     permit: Result<OwnedSemaphorePermit, AcquireError>,
 ) -> impl Future<Output = ()> + Send {
     async move {
         let PeerAddr(peer) = connection.peer;
-        // Small messages that must not wait for an acknowledgement. Where it fails, the connection is dead already.
-        let _ = connection.stream.set_nodelay(true);
         // A client that has asked for nothing yet keeps nobody from stopping.
-        let first_bytes = timeout(http.one.header_read_timeout, is_http2(&connection.stream));
-        let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut connection.stopping).await else { return };
+        let first_bytes = timeout(http.one.header_read_timeout, is_http2(connection.line.socket()));
+        let Some(Ok(Ok(is_http2))) = until_stopped(first_bytes, &mut connection.line.stopping()).await else { return };
         let served = if is_http2 {
             // Boxed, so that the task has room for the one that it is.
             Box::pin(serve_http2(&http.two, connection)).await.map_err(Into::into)
@@ -226,7 +250,9 @@ fn serve_connection<S: Serve>(
 }
 
 async fn serve_http2<S: Serve>(http: &http2::Builder<TokioExecutor>, connection: Connection<S>) -> hyper::Result<()> {
-    let Connection { stream, service, peer, mut stopping, .. } = connection;
+    let Connection { input, line, service, peer, .. } = connection;
+    let mut stopping = line.stopping();
+    let Some(stream) = line.into_socket(input).await else { return Ok(()) };
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         service.exchange(request.map(RequestBody::new))

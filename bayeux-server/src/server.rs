@@ -22,7 +22,7 @@ use crate::data::IntoData;
 use crate::effects;
 use crate::error::{BuildError, SendError};
 use crate::hooks::{EngineHooks, Initialising, Registry, Table, WITH_CONTEXT};
-use crate::link::Link;
+use crate::link::{DirectResponse, Link};
 use crate::random::RandomIds;
 use crate::receipts::Receipts;
 use crate::service::Calls;
@@ -229,9 +229,11 @@ impl Server {
     }
 
     /// Of the browser ids that a request brings, the one that its session is of; the first where none is.
-    pub fn choose_browser(&self, mut browsers: Vec<BrowserId>, batch: &Batch) -> Option<BrowserId> {
-        if browsers.len() > 1
-            && let Some(shard) = self.shard_of_first(batch)
+    pub fn choose_browser(&self, mut browsers: impl Iterator<Item = BrowserId>, batch: &Batch) -> Option<BrowserId> {
+        let (first, second) = (browsers.next()?, browsers.next());
+        let Some(second) = second else { return Some(first) };
+        let mut browsers: Vec<_> = [first, second].into_iter().chain(browsers).collect();
+        if let Some(shard) = self.shard_of_first(batch)
             && let Some(session) = batch.messages.first().and_then(|message| message.client_id.as_deref())
         {
             let own = |engine: &Engine| browsers.iter().position(|browser| engine.is_browser_of(browser, session));
@@ -243,11 +245,17 @@ impl Server {
     }
 
     /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits
-    /// beforehand while the links between shards are full.
-    pub async fn exchange(&self, facts: LinkFacts, origin: Origin, batch: Batch) -> Link {
+    /// beforehand while the links between shards are full. Where the response can be written directly, it is by `writer`.
+    pub async fn exchange(
+        &self,
+        facts: LinkFacts,
+        origin: Origin,
+        batch: Batch,
+        writer: Option<Arc<dyn DirectResponse>>,
+    ) -> Link {
         self.room().await;
         let shard = self.route(&facts, &batch);
-        Link::exchange(self.clone(), shard, facts, origin, batch)
+        Link::exchange(self.clone(), shard, facts, origin, batch, writer)
     }
 
     /// Begins a connection that carries any number of envelopes: a WebSocket.

@@ -19,7 +19,7 @@ use crate::context::Origin;
 use crate::effects::{self, Effects};
 use crate::hooks::{Asking, Initialising};
 use crate::inbox::Inbox;
-use crate::link::{Content, Outbox, Wrote};
+use crate::link::{Content, Outbox, Writer, Wrote};
 use crate::notices::Leaving;
 use crate::server::{Inner, Server};
 use crate::session::Facts;
@@ -38,6 +38,13 @@ const WALL_TIME_PERIOD: Duration = Duration::from_secs(1);
 /// What one drain of a WebSocket hands out at most. A slow reader holds this much outside the limits of its session's
 /// queue; a fast one needs one turn for each.
 const SOCKET_BUDGET: Budget = Budget { messages: 256, bytes: 64 * 1024 };
+
+/// The bytes of events in the largest response that a turn writes: more would keep others waiting.
+const RESPONSE_MAX: usize = 64 * 1024;
+
+fn is_small(response: &[Outgoing]) -> bool {
+    response.iter().map(Outgoing::event_size).sum::<usize>() <= RESPONSE_MAX
+}
 
 /// One engine and everything around it.
 pub(crate) struct Shard {
@@ -378,23 +385,40 @@ impl State {
         }
         let budget = if near.transport.is_http() { Budget::UNLIMITED } else { SOCKET_BUDGET };
         let mut content = near.outbox.lock();
-        let Content { writer, messages, .. } = &mut *content;
+        let Content { writer, messages, browser, .. } = &mut *content;
         // Also what a panic may have left there: it is another session's.
         scratch.clear();
-        let messages = if writer.is_some() { &mut scratch.messages } else { messages };
-        let before = messages.len();
-        let drained = engine.drain(now, conn, budget, messages);
-        if messages.len() == before && drained != Drained::Finished {
+        let Scratch { messages: direct, bytes } = scratch;
+        let into = if writer.is_some() { &mut *direct } else { &mut *messages };
+        let before = into.len();
+        let drained = engine.drain(now, conn, budget, into);
+        if into.len() == before && drained != Drained::Finished {
             return None;
         }
-        trace::sent(conn, engine.session_of(conn), messages.get(before..).unwrap_or_default());
-        if let Some(writer) = writer {
-            let wrote = writer.write(now, messages, &mut scratch.bytes);
-            scratch.clear();
-            if wrote == Wrote::All {
-                engine.handle(now, Input::Written { conn });
-                return None;
+        trace::sent(conn, engine.session_of(conn), into.get(before..).unwrap_or_default());
+        let wrote = match writer {
+            Some(Writer::Stream(writer)) => writer.write(now, direct, bytes),
+            Some(Writer::Response(writer)) if drained == Drained::Finished && is_small(direct) => {
+                writer.respond(direct, browser.take(), bytes)
             }
+            Some(Writer::Response(_)) => {
+                // Its task has all of it, or none.
+                *writer = None;
+                messages.append(direct);
+                Wrote::Part
+            }
+            None => Wrote::Part,
+        };
+        scratch.clear();
+        if wrote == Wrote::All {
+            content.over = drained == Drained::Finished;
+            let over = content.over;
+            drop(content);
+            engine.handle(now, Input::Written { conn });
+            if over {
+                links.remove(&conn);
+            }
+            return None;
         }
         content.drained = Some(drained);
         content.waker()

@@ -42,9 +42,12 @@ pub async fn start(config: Config) -> Running {
 }
 
 pub async fn start_with(builder: ServerBuilder, options: HttpOptions) -> Running {
+    start_on(Listener::bind("127.0.0.1:0").await.unwrap(), builder, options)
+}
+
+pub fn start_on(listener: Listener, builder: ServerBuilder, options: HttpOptions) -> Running {
     let server = builder.build().unwrap();
     let endpoint = Endpoint::new(server.clone()).with(LongPolling::new(options).unwrap()).at("/cometd");
-    let listener = Listener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = oneshot::channel();
     let serving = listener.serve(server.clone(), endpoint, async {

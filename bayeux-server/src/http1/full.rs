@@ -21,7 +21,7 @@ use hyper::server::conn::http1::{Parts, UpgradeableConnection};
 
 use super::request::{keeps_alive, names_host};
 use super::socket::{Full, Socket};
-use super::{Connection, Http1, Serve};
+use super::{Connection, Http1, Line, Serve};
 use crate::body::RequestBody;
 use crate::context::PeerAddr;
 use crate::listener::until_stopped;
@@ -54,7 +54,9 @@ pub(super) async fn serve<S: Serve>(
     connection: Connection<S>,
     http: &Http1,
 ) -> hyper::Result<Option<(Connection<S>, Exchange<S>)>> {
-    let Connection { stream, ahead, service, peer, mut stopping } = connection;
+    let Connection { input, line, ahead, service, peer, direct } = connection;
+    let mut stopping = line.stopping();
+    let Some(stream) = line.into_socket(input).await else { return Ok(None) };
     let lot = Lot { current: Arc::default(), asked: Arc::default(), full: Arc::default() };
     let socket = Socket::new(stream, ahead, Arc::clone(&lot.full));
     let exchanges = Exchanges { service, peer, lot: lot.clone() };
@@ -67,7 +69,10 @@ pub(super) async fn serve<S: Serve>(
         }
     }
     let parked = lot.leave(*Pin::into_inner(serving));
-    Ok(parked.map(|(stream, ahead, service, held)| (Connection { stream, ahead, service, peer, stopping }, held)))
+    Ok(parked.map(|(stream, ahead, service, held)| {
+        let (input, line) = Line::new(stream, stopping);
+        (Connection { input, line, ahead, service, peer, direct }, held)
+    }))
 }
 
 /// The exchanges of one connection, one after the other, as hyper calls and polls them.

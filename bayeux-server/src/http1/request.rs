@@ -45,7 +45,7 @@ pub(super) fn take(bytes: &mut Bytes) -> Read {
         return Read::Other;
     }
     let Some(parsed) = Head::new(bytes, &head) else { return Read::Other };
-    let Some(length) = parsed.plain_length() else { return Read::Other };
+    let length = parsed.length;
     match end.checked_add(length) {
         Some(total) if total <= bytes.len() => {
             let body = RequestBody::whole(bytes.slice(end..total));
@@ -63,34 +63,34 @@ pub(super) fn take(bytes: &mut Bytes) -> Read {
 struct Head {
     uri: Uri,
     headers: HeaderMap,
+    /// Of the body.
+    length: usize,
 }
 
 impl Head {
-    /// `None` where it is not for here.
+    /// `None` where it is not for here: where its host and its body's length are not all that its headers say of how to
+    /// read it and how to answer it.
     fn new(bytes: &Bytes, head: &httparse::Request<'_, '_>) -> Option<Self> {
         let uri = Uri::from_maybe_shared(bytes.slice_ref(head.path?.as_bytes())).ok()?;
         let mut headers = HeaderMap::with_capacity(head.headers.len());
+        let (mut host, mut length) = (None, None);
         for header in &*head.headers {
             let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            let fits = match name {
+                HOST if is_host(header.value) => host.replace(()).is_none(),
+                CONTENT_LENGTH => length.replace(number(header.value)?).is_none(),
+                CONNECTION => is_keep_alive(header.value),
+                HOST | TRANSFER_ENCODING | EXPECT | UPGRADE => false,
+                _ => true,
+            };
+            if !fits {
+                return None;
+            }
             let value = HeaderValue::from_maybe_shared(bytes.slice_ref(header.value)).ok()?;
             headers.append(name, value);
         }
-        Some(Self { uri, headers })
-    }
-
-    /// How long the body is, where that is all there is to be said of how to read this request and how to answer it.
-    fn plain_length(&self) -> Option<usize> {
-        let headers = &self.headers;
-        let plain = names_host(headers, Version::HTTP_11)
-            && keeps_alive(headers)
-            && !headers.keys().any(|name| [TRANSFER_ENCODING, EXPECT, UPGRADE].contains(name));
-        let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-        let (Some(length), None, true) = (lengths.next(), lengths.next(), plain) else { return None };
-        let digits = length.as_bytes();
-        if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-            return None;
-        }
-        length.to_str().ok()?.parse().ok()
+        host?;
+        Some(Self { uri, headers, length: length? })
     }
 
     fn request(self, body: RequestBody) -> Request<RequestBody> {
@@ -104,19 +104,39 @@ impl Head {
 
 /// Whether a request leaves its connection to further ones, and says nothing else of it.
 pub(super) fn keeps_alive(headers: &HeaderMap) -> bool {
-    headers.get_all(CONNECTION).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
+    headers.get_all(CONNECTION).iter().all(|value| is_keep_alive(value.as_bytes()))
+}
+
+fn is_keep_alive(connection: &[u8]) -> bool {
+    connection.eq_ignore_ascii_case(b"keep-alive")
+}
+
+/// A number in digits and nothing else.
+fn number(value: &[u8]) -> Option<usize> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+fn is_host(host: &[u8]) -> bool {
+    // Nearly all are these and nothing else.
+    let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b".-".contains(byte);
+    let name = host.iter().rposition(|&byte| byte == b':').map_or(host, |colon| {
+        let (name, port) = host.split_at(colon);
+        if (2..=6).contains(&port.len()) && port[1..].iter().all(u8::is_ascii_digit) { name } else { host }
+    });
+    host.is_empty()
+        || !name.is_empty() && name.iter().all(plain)
+        || !host.contains(&b'@') && Authority::try_from(host).is_ok()
 }
 
 /// Whether a request names its host as it must: HTTP/1.1 once, HTTP/1.0 at most once, and as a host. So nobody on the
 /// way takes it for another's.
 pub(super) fn names_host(headers: &HeaderMap, version: Version) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
-    let is_host = |host: &HeaderValue| {
-        let host = host.as_bytes();
-        host.is_empty() || !host.contains(&b'@') && Authority::try_from(host).is_ok()
-    };
     match (hosts.next(), hosts.next()) {
-        (Some(host), None) => is_host(host),
+        (Some(host), None) => is_host(host.as_bytes()),
         (None, _) => version != Version::HTTP_11,
         (Some(_), Some(_)) => false,
     }

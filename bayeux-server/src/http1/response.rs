@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::response::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::Body;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -31,8 +31,11 @@ thread_local! {
 /// Why a response was not written to its end.
 pub(super) type WriteError = Box<dyn Error + Send + Sync>;
 
-/// Writes a response as far as the client takes it, and waits for the client where it must. Says whether another may
-/// follow: not where `last`, or where the response says so.
+/// What waits for the client to take the rest of a response. Boxed: connections whose client reads need no room for it.
+pub(super) type Rest<'a> = Pin<Box<dyn Future<Output = Result<(), WriteError>> + Send + 'a>>;
+
+/// Writes a response as far as the client takes it at once; the rest, where there is any, is written by the future. Says
+/// whether it is the last: where `last`, or where the response says so.
 ///
 /// # Errors
 /// The socket's, or the body's, or that the client took nothing for as long as `patience`: the connection is of no
@@ -43,9 +46,9 @@ pub(super) fn write<B>(
     response: Response<B>,
     last: bool,
     patience: Duration,
-) -> impl Future<Output = Result<bool, WriteError>>
+) -> Result<(bool, Option<Rest<'_>>), WriteError>
 where
-    B: Body<Data = Bytes>,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<WriteError>,
 {
     let (parts, body) = response.into_parts();
@@ -55,15 +58,9 @@ where
     };
     let last = last || parts.headers.get_all(CONNECTION).iter().any(closes);
     let mut out = BUFFER.take();
-    head(&mut out, &parts, &framing, last);
-    let rest = begin(socket, Writing { out, framing, body: Box::pin(body) });
-    async move {
-        if let Some(rest) = rest? {
-            // Boxed: connections whose client reads need no room for it.
-            Box::pin(rest.finish(socket, patience)).await?;
-        }
-        Ok(!last)
-    }
+    head(&mut out, parts.status, &parts.headers, &framing, last);
+    let rest = begin(socket, Writing { out, framing, body: Box::pin(body) })?;
+    Ok((last, rest.map(|rest| -> Rest<'_> { Box::pin(rest.finish(socket, patience)) })))
 }
 
 /// Writes what there is without waiting; returns what is left. Nearly always that is nothing.
@@ -141,15 +138,28 @@ where
         Poll::Ready(Ok(!has_body))
     }
 
-    fn keep_buffer(mut self) {
-        if self.out.capacity() <= BUFFER_KEPT {
-            self.out.clear();
-            BUFFER.set(self.out);
-        }
+    fn keep_buffer(self) {
+        keep_buffer(self.out);
     }
 }
 
-async fn write_all(socket: &TcpStream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
+/// Makes something in the thread's buffer, which is empty.
+pub(super) fn with_buffer<T>(make: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    let mut out = BUFFER.take();
+    let made = make(&mut out);
+    keep_buffer(out);
+    made
+}
+
+fn keep_buffer(mut out: Vec<u8>) {
+    if out.capacity() <= BUFFER_KEPT {
+        out.clear();
+        BUFFER.set(out);
+    }
+}
+
+/// Writes all of it, waiting for the client each time for as long as `patience`.
+pub(super) async fn write_all(socket: &TcpStream, mut bytes: &[u8], patience: Duration) -> io::Result<()> {
     while !bytes.is_empty() {
         match socket.try_write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -163,7 +173,7 @@ async fn write_all(socket: &TcpStream, mut bytes: &[u8], patience: Duration) -> 
 
 /// How the end of a body is found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Framing {
+pub(super) enum Framing {
     /// There is none.
     Empty,
     /// By its length: what is left of that.
@@ -220,9 +230,8 @@ impl Framing {
 }
 
 /// Writes the head of a response.
-fn head(out: &mut Vec<u8>, parts: &Parts, framing: &Framing, last: bool) {
-    let Parts { status, headers, .. } = parts;
-    if *status == StatusCode::OK {
+pub(super) fn head(out: &mut Vec<u8>, status: StatusCode, headers: &HeaderMap, framing: &Framing, last: bool) {
+    if status == StatusCode::OK {
         out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
     } else {
         put(out, format_args!("HTTP/1.1 {} {}\r\n", status.as_str(), status.canonical_reason().unwrap_or_default()));
@@ -308,6 +317,24 @@ mod tests {
         }
     }
 
+    /// Writes all of a response. Says whether another may follow.
+    async fn write_to_end<B>(
+        socket: &TcpStream,
+        response: Response<B>,
+        last: bool,
+        patience: Duration,
+    ) -> Result<bool, WriteError>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<WriteError>,
+    {
+        let (last, rest) = write(socket, response, last, patience)?;
+        if let Some(rest) = rest {
+            rest.await?;
+        }
+        Ok(!last)
+    }
+
     /// What a client reads of a response, but its date, and whether another may follow.
     async fn written<B>(response: Response<B>, last: bool) -> (String, bool)
     where
@@ -319,7 +346,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         let mut read = Vec::new();
         let writing = async {
-            let more = write(&socket, response, last, PATIENCE).await.unwrap();
+            let more = write_to_end(&socket, response, last, PATIENCE).await.unwrap();
             drop(socket);
             more
         };
@@ -394,7 +421,7 @@ mod tests {
         let (socket, _) = listener.accept().await.unwrap();
         let patience = Duration::from_millis(500);
         let large = || response(200, &[], Full::from("z".repeat(16 * 1024 * 1024)));
-        let writing = timeout(PATIENCE, write(&socket, large(), false, patience)).await;
+        let writing = timeout(PATIENCE, write_to_end(&socket, large(), false, patience)).await;
         let error = writing.expect("an end").unwrap_err();
         assert_eq!(error.downcast::<io::Error>().unwrap().kind(), io::ErrorKind::TimedOut);
         // Whoever reads, if slowly, is not.
@@ -405,7 +432,7 @@ mod tests {
             }
         };
         tokio::select! {
-            written = write(&socket, large(), false, patience) => assert!(written.unwrap()),
+            written = write_to_end(&socket, large(), false, patience) => assert!(written.unwrap()),
             () = reading => panic!("the end of the stream"),
         }
     }
@@ -421,7 +448,7 @@ mod tests {
             (&[("content-length", "1")], ["a", "b"].map(|piece| Ok(Bytes::from(piece))), "by 1 bytes"),
         ] {
             let body = Pieces { left: VecDeque::from(pieces), waited: false };
-            let error = write(&socket, response(200, headers, body), false, PATIENCE).await.unwrap_err();
+            let error = write_to_end(&socket, response(200, headers, body), false, PATIENCE).await.unwrap_err();
             assert!(error.to_string().ends_with(expected), "{error}");
         }
     }
