@@ -124,7 +124,9 @@ pub async fn start(
                     std::future::pending::<()>().await;
                 }
             };
-            (address, tokio::spawn(listener.responses_left_alone().serve(server.clone(), site.clone(), stopped)))
+            // The site only chooses between them and its pages.
+            let listener = listener.endpoints(site.endpoints().iter().cloned());
+            (address, tokio::spawn(listener.serve(server.clone(), site.clone(), stopped)))
         })
         .unzip();
     Ok(Running { addresses, server, stop, listeners, chat })

@@ -25,6 +25,11 @@ impl Site {
         Self { endpoints: endpoints.into(), pages: pages.map(Arc::new) }
     }
 
+    /// The endpoints in it.
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
     fn respond(&self, request: Request<RequestBody>) -> SiteFuture {
         let path = request.uri().path();
         if let Some(endpoint) = self.endpoints.iter().find(|endpoint| endpoint.takes(path)) {

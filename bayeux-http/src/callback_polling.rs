@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use bayeux_server::{Parking, RequestBody, Server, ServiceFuture, Transport, TransportService};
+use bayeux_server::{Parking, PostHead, RequestBody, Server, ServiceFuture, Transport, TransportService};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{Method, Request};
 
 use crate::content::ContentError;
-use crate::exchange::{self, Begun, Form, Refusal, Way};
+use crate::exchange::{self, Begun, Form, Prepared, Refusal, Way};
 use crate::form;
 use crate::long_polling::Gathered;
 use crate::options::{HttpOptions, HttpOptionsError};
@@ -50,6 +50,10 @@ impl TransportService for CallbackPolling {
             && form::values(query.as_bytes(), &self.options.callback_parameter).next().is_some()
     }
 
+    fn accepts_post(&self, _: &PostHead<'_>) -> bool {
+        false
+    }
+
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
         let options = Arc::clone(&self.options);
         let parking = request.extensions().get::<Parking>().cloned();
@@ -74,7 +78,8 @@ async fn begin(server: Server, options: Arc<HttpOptions>, parts: Parts) -> Resul
     }
     let batch = gathered.batch()?;
     let way = Way { form: Form::Script(callback), cors: None, responder: None };
-    Ok(Begun::new(server, Transport::CallbackPolling, parts, batch, way, options).await)
+    let prepared = Prepared::new(&server, Transport::CallbackPolling, parts, batch, way, options);
+    Ok(prepared.begin_when_possible(&server).await)
 }
 
 /// The one name of a function that a query gives (rule TJ-3).

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bayeux_server::RequestHead;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
@@ -14,20 +15,19 @@ use crate::options::AllowedOrigins;
 /// Headers of a response; nearly always there are none.
 pub(crate) type Cors = Option<Arc<HeaderMap>>;
 
-/// The headers that any response to a request with these headers gets.
-pub(crate) fn headers(allowed: &AllowedOrigins, request: &HeaderMap) -> Cors {
+/// The headers that any response to a request from that origin gets.
+pub(crate) fn headers(allowed: &AllowedOrigins, origin: Option<&[u8]>) -> Cors {
     if *allowed == AllowedOrigins::None {
         return None;
     }
     let mut headers = HeaderMap::new();
     // Also where it is not allowed, or names no origin: what a cache keeps must not answer one that is.
     headers.insert(VARY, HeaderValue::from_static("Origin"));
-    if let Some(origin) = request.get(ORIGIN).filter(|origin| allowed.allows(origin)) {
-        // A copy: the original would keep the whole request's buffer while a poll is held.
-        if let Ok(origin) = HeaderValue::from_bytes(origin.as_bytes()) {
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
-        }
+    // A copy: the original would keep the whole request's buffer while a poll is held.
+    let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin).ok());
+    if let Some(origin) = origin.filter(|origin| allowed.allows(origin)) {
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
     }
     Some(Arc::new(headers))
 }
@@ -41,7 +41,7 @@ pub(crate) fn add(cors: &Cors, response: &mut HeaderMap) {
 
 /// Adds the headers of a response that is not long-polling's own, such as that to a preflight.
 pub(crate) fn decorate(allowed: &AllowedOrigins, request: &Parts, response: &mut HeaderMap) {
-    let cors = headers(allowed, &request.headers);
+    let cors = headers(allowed, request.value(&ORIGIN));
     let may = cors.as_ref().is_some_and(|headers| headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN));
     add(&cors, response);
     if may && request.method == Method::OPTIONS && request.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {

@@ -8,12 +8,13 @@ use std::sync::{Arc, LazyLock};
 use bayeux_server::core::{BrowserId, LinkFacts};
 use bayeux_server::proto::{Batch, DecodeError, Outgoing, encode, encode_into, escape_line_separators};
 use bayeux_server::{
-    CloseReason, DirectResponse, Link, Parking, Responder, ResponseBody, ResponseHeaders, Server, Transport, Wrote,
-    is_over_tls, text_response,
+    CloseReason, DirectResponse, Link, Origin, Parking, RenderedHeaders, RequestHead, Responder, ResponseBody,
+    ResponseHeaders, Server, Transport, Wrote, text_response,
 };
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS};
-use http::request::Parts;
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_DISPOSITION, CONTENT_TYPE, COOKIE, SET_COOKIE, X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
 
 use crate::content::ContentError;
@@ -21,7 +22,15 @@ use crate::cors::{self, Cors};
 use crate::options::HttpOptions;
 use crate::{body, cookie};
 
-/// An exchange whose request was read and processed.
+/// An exchange whose request was read.
+pub(crate) struct Prepared {
+    facts: LinkFacts,
+    origin: Origin,
+    batch: Batch,
+    answer: Arc<Answer>,
+}
+
+/// An exchange whose request was processed.
 pub(crate) struct Begun {
     link: Link,
     answer: Arc<Answer>,
@@ -67,30 +76,52 @@ pub(crate) enum Refusal {
     Callback,
 }
 
-impl Begun {
-    /// Has the engine process the messages of a request.
-    pub(crate) async fn new(
-        server: Server,
+impl Prepared {
+    /// With the messages of a request.
+    pub(crate) fn new(
+        server: &Server,
         transport: Transport,
-        parts: Parts,
+        head: impl RequestHead,
         batch: Batch,
         way: Way,
         options: Arc<HttpOptions>,
     ) -> Self {
         let Way { form, cors, responder } = way;
-        let browsers = cookie::browser_ids(&parts.headers, &options.browser_cookie_name);
+        let browsers = cookie::browser_ids(head.values(&COOKIE), &options.browser_cookie_name);
         let facts = LinkFacts {
             transport,
-            http2: parts.version == Version::HTTP_2,
+            http2: head.version() == Version::HTTP_2,
             browser: server.choose_browser(browsers, &batch),
         };
-        let secure = is_over_tls(&parts);
-        let (origin, added) = server.origin(parts, Some(&batch));
-        let direct = responder.is_some();
+        let secure = head.is_over_tls();
+        let (origin, added) = server.origin(head, Some(&batch));
         let answer = Arc::new(Answer { form, secure, added, cors, responder, options });
-        let writer = direct.then(|| Arc::clone(&answer) as Arc<dyn DirectResponse>);
-        let link = server.exchange(facts, origin, batch, writer).await;
-        Self { link, answer }
+        Self { facts, origin, batch, answer }
+    }
+
+    /// Has the engine process them, where there is room for that: see [`Server::room`].
+    pub(crate) fn begin(self, server: &Server) -> Begun {
+        let Self { facts, origin, batch, answer } = self;
+        let writer = answer.responder.is_some().then(|| Arc::clone(&answer) as Arc<dyn DirectResponse>);
+        let link = server.exchange(facts, origin, batch, writer);
+        Begun { link, answer }
+    }
+
+    /// The same, when there is room.
+    pub(crate) async fn begin_when_possible(self, server: &Server) -> Begun {
+        server.room().await;
+        self.begin(server)
+    }
+}
+
+impl Begun {
+    /// Waits for the response, as long as it takes.
+    #[allow(clippy::manual_async_fn, reason = "an async function would have room for the exchange twice")]
+    pub(crate) fn respond(mut self) -> impl Future<Output = Response<ResponseBody>> + Send {
+        async move {
+            let messages = self.link.response().await;
+            self.response(messages)
+        }
     }
 
     /// The response with those messages, or the one that says why there are none.
@@ -138,14 +169,13 @@ impl Answer {
 
 impl DirectResponse for Answer {
     fn respond(&self, messages: &[Outgoing], browser: Option<BrowserId>, scratch: &mut Vec<u8>) -> Wrote {
-        let Some(responder) = &self.responder else { return Wrote::Part };
-        let headers = self.headers(browser);
-        match &self.form {
-            Form::Json => {
-                encode_into(messages, scratch);
-                responder.respond(&headers, scratch)
-            }
-            Form::Script(_) => responder.respond(&headers, &self.form.body(encode(messages))),
+        /// Those of nearly all responses.
+        static USUAL: LazyLock<RenderedHeaders> = LazyLock::new(|| RenderedHeaders::new(Form::Json.headers()));
+        let (Some(responder), Form::Json) = (&self.responder, &self.form) else { return Wrote::Part };
+        encode_into(messages, scratch);
+        match self.headers(browser) {
+            Cow::Borrowed(_) => responder.respond(&USUAL, scratch),
+            Cow::Owned(headers) => responder.respond(&RenderedHeaders::new(&headers), scratch),
         }
     }
 }
@@ -161,22 +191,13 @@ pub(crate) fn respond(
 ) -> impl Future<Output = Response<ResponseBody>> + Send {
     async move {
         match beginning.await {
-            Ok(mut begun) => {
+            Ok(begun) => {
                 if begun.link.is_held() {
                     parking.inspect(Parking::park);
                 }
-                let messages = begun.link.response().await;
-                begun.response(messages)
+                begun.respond().await
             }
-            Err(refusal) => {
-                let mut response = refusal.response();
-                cors::add(&cors, response.headers_mut());
-                if http1 && refusal.leaves_body() {
-                    // Said, so that no client is surprised (rule TH-53).
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                response
-            }
+            Err(refusal) => refusal.response(http1, &cors),
         }
     }
 }
@@ -256,7 +277,8 @@ impl Refusal {
         }
     }
 
-    fn response(&self) -> Response<ResponseBody> {
+    /// The response to a request that is refused.
+    pub(crate) fn response(&self, http1: bool, cors: &Cors) -> Response<ResponseBody> {
         let (status, text) = match self {
             Self::Content(ContentError::UnknownCharset) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "Unknown Charset"),
             Self::Content(ContentError::Malformed) => (StatusCode::BAD_REQUEST, "Not In The Charset Named"),
@@ -271,6 +293,12 @@ impl Refusal {
             Self::NoMessages => (StatusCode::BAD_REQUEST, "No Messages"),
             Self::Callback => (StatusCode::BAD_REQUEST, "No Callback"),
         };
-        text_response(status, text)
+        let mut response = text_response(status, text);
+        cors::add(cors, response.headers_mut());
+        if http1 && self.leaves_body() {
+            // Said, so that no client is surprised (rule TH-53).
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 }

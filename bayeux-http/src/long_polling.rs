@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use bayeux_server::proto::{Batch, DecodeError, Limits, decode};
-use bayeux_server::{Parking, RequestBody, Server, ServiceFuture, Transport, TransportService};
+use bayeux_server::{
+    Parking, Post, PostHead, RequestBody, RequestHead, Server, ServiceFuture, Transport, TransportService,
+};
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ORIGIN};
 use http::request::Parts;
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, HeaderValue, Request, Version};
 
 use crate::content::Content;
 use crate::cors::Cors;
-use crate::exchange::{self, Begun, Form, Refusal, Way};
+use crate::exchange::{self, Begun, Form, Prepared, Refusal, Way};
 use crate::options::{HttpOptions, HttpOptionsError};
 use crate::{body, cors, form};
 
@@ -41,11 +44,32 @@ impl TransportService for LongPolling {
     }
 
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture {
-        let cors = cors::headers(&self.options.allowed_origins, request.headers());
+        let cors =
+            cors::headers(&self.options.allowed_origins, request.headers().get(ORIGIN).map(HeaderValue::as_bytes));
         let http1 = request.version() < Version::HTTP_2;
         let parking = request.extensions().get::<Parking>().cloned();
         let beginning = Box::pin(begin(server.clone(), Arc::clone(&self.options), request, cors.clone()));
         Box::pin(exchange::respond(beginning, parking, http1, cors))
+    }
+
+    fn accepts_post(&self, _: &PostHead<'_>) -> bool {
+        true
+    }
+
+    fn post(&self, server: &Server, post: Post<'_>) -> ServiceFuture {
+        let Post { head, body, responder } = post;
+        let cors = cors::headers(&self.options.allowed_origins, head.value(&ORIGIN));
+        let limits = server.limits(Transport::LongPolling);
+        let body = if body.len() > limits.bytes_max { Err(Refusal::Body(body::ReadError::TooLarge)) } else { Ok(body) };
+        let way = Way { form: Form::Json, cors: cors.clone(), responder: Some(responder) };
+        match body.and_then(|body| prepare(server, head, body, way, &limits, &self.options)) {
+            Ok(prepared) if server.has_room() => Box::pin(prepared.begin(server).respond()),
+            Ok(prepared) => {
+                let server = server.clone();
+                Box::pin(async move { Box::pin(prepared.begin_when_possible(&server)).await.respond().await })
+            }
+            Err(refusal) => Box::pin(std::future::ready(refusal.response(true, &cors))),
+        }
     }
 
     fn decorate(&self, request: &Parts, headers: &mut HeaderMap) {
@@ -61,17 +85,28 @@ async fn begin(
     cors: Cors,
 ) -> Result<Begun, Refusal> {
     let (parts, mut body) = request.into_parts();
-    let way = Way { form: Form::Json, cors, responder: body.take_responder() };
     let limits = server.limits(Transport::LongPolling);
     let read = body::read(&mut body, limits.bytes_max, options.body_timeout).await;
     if read == Err(body::ReadError::TooLarge) && parts.version == Version::HTTP_2 {
         body::discard(body, options.body_timeout).await;
     }
-    let body = read.map_err(Refusal::Body)?;
-    // Not before the body is read: the connection is to go on.
-    let content = Content::of(&parts.headers).map_err(Refusal::Content)?;
-    let batch = messages(content, body, &limits)?;
-    Ok(Begun::new(server, Transport::LongPolling, parts, batch, way, options).await)
+    let way = Way { form: Form::Json, cors, responder: None };
+    let prepared = prepare(&server, parts, read.map_err(Refusal::Body)?, way, &limits, &options)?;
+    Ok(prepared.begin_when_possible(&server).await)
+}
+
+/// Makes an exchange of a request. Not before its body is read: the connection is to go on.
+fn prepare(
+    server: &Server,
+    head: impl RequestHead,
+    body: Bytes,
+    way: Way,
+    limits: &Limits,
+    options: &Arc<HttpOptions>,
+) -> Result<Prepared, Refusal> {
+    let content = Content::of(head.value(&CONTENT_TYPE)).map_err(Refusal::Content)?;
+    let batch = messages(content, body, limits)?;
+    Ok(Prepared::new(server, Transport::LongPolling, head, batch, way, Arc::clone(options)))
 }
 
 /// The messages of a body: JSON, or JSON in the fields of a form (rules TH-4, TH-6).

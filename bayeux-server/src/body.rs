@@ -11,7 +11,6 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 
-use crate::http1::Responder;
 use crate::link::Link;
 
 /// The body of a request, whatever it was before.
@@ -20,8 +19,8 @@ pub struct RequestBody(Kind);
 enum Kind {
     /// hyper's own, unboxed: the common case costs nothing.
     Hyper(hyper::body::Incoming),
-    /// Read already, and how to answer.
-    Whole(Bytes, Option<Responder>),
+    /// Read already.
+    Whole(Bytes),
     Boxed(UnsyncBoxBody<Bytes, BodyError>),
 }
 
@@ -56,23 +55,7 @@ impl RequestBody {
 
     /// A body that was read already.
     pub(crate) fn whole(bytes: Bytes) -> Self {
-        Self(Kind::Whole(bytes, None))
-    }
-
-    /// Lets whoever has this body answer.
-    pub(crate) fn set_responder(&mut self, own: Responder) {
-        if let Kind::Whole(_, responder) = &mut self.0 {
-            *responder = Some(own);
-        }
-    }
-
-    /// What writes the response to this request straight to its socket, where that is possible: the request came from a
-    /// [`Listener`](crate::Listener) that nothing stands around, and its body as it was. Once.
-    pub fn take_responder(&mut self) -> Option<Responder> {
-        match &mut self.0 {
-            Kind::Whole(_, responder) => responder.take(),
-            Kind::Hyper(_) | Kind::Boxed(_) => None,
-        }
+        Self(Kind::Whole(bytes))
     }
 }
 
@@ -88,7 +71,7 @@ impl Body for RequestBody {
             Kind::Hyper(body) => {
                 Pin::new(body).poll_frame(cx).map(|frame| frame.map(|r| r.map_err(|error| BodyError(error.into()))))
             }
-            Kind::Whole(bytes, _) => {
+            Kind::Whole(bytes) => {
                 let bytes = std::mem::take(bytes);
                 Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
             }
@@ -99,7 +82,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Kind::Hyper(body) => body.is_end_stream(),
-            Kind::Whole(bytes, _) => bytes.is_empty(),
+            Kind::Whole(bytes) => bytes.is_empty(),
             Kind::Boxed(body) => body.is_end_stream(),
         }
     }
@@ -107,7 +90,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
             Kind::Hyper(body) => body.size_hint(),
-            Kind::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
+            Kind::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Boxed(body) => body.size_hint(),
         }
     }

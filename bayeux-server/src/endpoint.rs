@@ -15,6 +15,8 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 
 use crate::body::{RequestBody, ResponseBody};
+use crate::head::RequestHead;
+use crate::http1::{Post, PostHead};
 use crate::server::Server;
 
 /// A transport that can be mounted on an [`Endpoint`].
@@ -27,6 +29,17 @@ pub trait TransportService: Send + Sync + 'static {
 
     /// Answers a request that it accepted. Dropping the future means that the client is gone.
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture;
+
+    /// Whether this `POST` is one of its own (rule T-3). Default: what [`TransportService::accepts`] says of it; say here
+    /// what costs less to find out.
+    fn accepts_post(&self, head: &PostHead<'_>) -> bool {
+        self.accepts(&head.into_parts())
+    }
+
+    /// Answers a `POST` that it accepted, as [`TransportService::serve`] would. Default: has that do it.
+    fn post(&self, server: &Server, post: Post<'_>) -> ServiceFuture {
+        self.serve(server, post.into_request())
+    }
 
     /// Adds headers to a response that is not its own: to an `OPTIONS` request, or to one that no transport accepted.
     /// Default: none.
@@ -102,7 +115,7 @@ impl Endpoint {
         }
         let (parts, body) = request.into_parts();
         let options = parts.method == Method::OPTIONS;
-        if !options && let Some(transport) = self.choose(&parts) {
+        if !options && let Some(transport) = self.choose(|transport| transport.accepts(&parts)) {
             if self.server.is_stopping() {
                 return ready(text_response(StatusCode::SERVICE_UNAVAILABLE, "Stopping"));
             }
@@ -120,9 +133,17 @@ impl Endpoint {
         ready(response)
     }
 
-    fn choose(&self, request: &Parts) -> Option<&Arc<dyn TransportService>> {
+    /// Answers a small `POST` that it takes.
+    pub(crate) fn post(&self, post: Post<'_>) -> ServiceFuture {
+        match self.choose(|transport| transport.accepts_post(&post.head)) {
+            Some(transport) if !self.server.is_stopping() => transport.post(&self.server, post),
+            Some(_) | None => self.handle(post.into_request()),
+        }
+    }
+
+    fn choose(&self, accepts: impl Fn(&dyn TransportService) -> bool) -> Option<&Arc<dyn TransportService>> {
         let allowed = &self.server.config().allowed_transports;
-        self.transports.iter().find(|t| allowed.contains(&t.transport()) && t.accepts(request))
+        self.transports.iter().find(|t| allowed.contains(&t.transport()) && accepts(&***t))
     }
 }
 

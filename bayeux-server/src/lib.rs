@@ -13,10 +13,10 @@
 //! wake-up. Each shard has one task of its own for what nobody else brings: time, and messages of other shards.
 //!
 //! A connection's task reads, and otherwise waits. What is for a WebSocket on a socket of its own is written by whoever
-//! made it, through a [`DirectWriter`], and so is the response to an exchange, through a [`Responder`], where nothing
-//! stands around the endpoint; the task is woken only for what the socket did not take. A [`Listener`] takes small `POST`s
-//! that arrive whole, and writes the responses to held connects, by itself; hyper serves all that is unusual. Neither
-//! keeps buffers for connections that wait.
+//! made it, through a [`DirectWriter`], and so is the response to a [`Post`], through a [`Responder`]; the task is woken only
+//! for what the socket did not take. A [`Listener`] takes small `POST`s that arrive whole by itself, and gives them to an
+//! [`Endpoint`] that nothing stands around as they are; hyper serves all that is unusual. Neither keeps buffers for
+//! connections that wait.
 //!
 //! # What is guaranteed
 //!
@@ -41,6 +41,7 @@ mod endpoint;
 mod error;
 mod extension;
 pub mod filter;
+mod head;
 mod hooks;
 mod http1;
 mod inbox;
@@ -78,8 +79,9 @@ pub use endpoint::{Endpoint, EndpointFuture, ServiceFuture, TransportService, te
 pub use error::{BuildError, DataError, SendError};
 pub use extension::{Directions, Extension, OutgoingMessage};
 pub use filter::{Abort, DataFilter};
+pub use head::RequestHead;
 pub use hooks::Registration;
-pub use http1::{Parking, Responder, upgraded_socket};
+pub use http1::{Parking, Post, PostHead, RenderedHeaders, Responder, upgraded_socket};
 pub use link::{DirectResponse, DirectWriter, Link, LinkEvent, Wrote};
 pub use listener::{Listener, ListenerOptions};
 pub use local::{LocalBatch, LocalError, LocalExtension, LocalMessage, LocalRegistration, LocalSession};

@@ -10,7 +10,6 @@ use bayeux_core::{
 };
 use bayeux_proto::{Batch, BinaryData, ChannelName, Event, Limits, meta};
 use http::header::USER_AGENT;
-use http::request::Parts;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
@@ -21,6 +20,7 @@ use crate::context::{Context, Origin, ResponseHeaders};
 use crate::data::IntoData;
 use crate::effects;
 use crate::error::{BuildError, SendError};
+use crate::head::RequestHead;
 use crate::hooks::{EngineHooks, Initialising, Registry, Table, WITH_CONTEXT};
 use crate::link::{DirectResponse, Link};
 use crate::random::RandomIds;
@@ -211,14 +211,16 @@ impl Server {
 
     /// What is to be kept of a request, and where hooks put headers of its response. `batch` is what it carries: an
     /// exchange's; `None` for a WebSocket, which has no response and may live for days.
-    pub fn origin(&self, parts: Parts, batch: Option<&Batch>) -> (Origin, Option<ResponseHeaders>) {
+    pub fn origin(&self, head: impl RequestHead, batch: Option<&Batch>) -> (Origin, Option<ResponseHeaders>) {
         let first = batch.map(|batch| batch.messages.first().and_then(|message| message.channel.as_deref()));
         let handshakes = first.is_none_or(|channel| channel.is_some_and(|channel| channel.contains(meta::HANDSHAKE)));
-        let user_agent = parts.headers.get(USER_AGENT).filter(|_| handshakes).and_then(|text| text.to_str().ok());
+        let user_agent = if handshakes { head.value(&USER_AGENT) } else { None };
+        let user_agent = user_agent.filter(|text| text.is_ascii()).and_then(|text| std::str::from_utf8(text).ok());
         let user_agent = user_agent.map(|text| self.0.user_agents.intern(text));
         if !self.wants_context() {
             return (Origin { context: None, user_agent }, None);
         }
+        let parts = head.into_parts();
         let (context, headers) = if batch.is_some() {
             let (context, headers) = Context::with_response(parts);
             (context, Some(headers))
@@ -244,16 +246,29 @@ impl Server {
         browsers.into_iter().next()
     }
 
-    /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Waits
-    /// beforehand while the links between shards are full. Where the response can be written directly, it is by `writer`.
-    pub async fn exchange(
+    /// Waits until the links between shards have room for what an input may cause.
+    pub async fn room(&self) {
+        if self.0.shards.len() > 1 {
+            for shard in &self.0.shards {
+                shard.inbox().room().await;
+            }
+        }
+    }
+
+    /// Whether nobody has to wait for [`Server::room`].
+    pub fn has_room(&self) -> bool {
+        self.0.shards.len() == 1 || self.0.shards.iter().all(|shard| shard.inbox().has_room())
+    }
+
+    /// Begins an HTTP exchange with the messages of its request, and processes them as far as possible at once. Where the
+    /// response can be written directly, it is by `writer`. Only once there is [`Server::room`].
+    pub fn exchange(
         &self,
         facts: LinkFacts,
         origin: Origin,
         batch: Batch,
         writer: Option<Arc<dyn DirectResponse>>,
     ) -> Link {
-        self.room().await;
         let shard = self.route(&facts, &batch);
         Link::exchange(self.clone(), shard, facts, origin, batch, writer)
     }
@@ -338,19 +353,6 @@ impl Server {
         if let Some(shard) = self.0.shards.get(usize::from(shard.0)) {
             shard.turn(self, |state, now| state.handle(now, Input::Command(command)));
         }
-    }
-
-    /// Waits until the links between shards have room for what an input may cause.
-    pub(crate) async fn room(&self) {
-        if self.0.shards.len() > 1 {
-            for shard in &self.0.shards {
-                shard.inbox().room().await;
-            }
-        }
-    }
-
-    fn has_room(&self) -> bool {
-        self.0.shards.len() == 1 || self.0.shards.iter().all(|shard| shard.inbox().has_room())
     }
 
     /// The shard for the envelope of an HTTP exchange (rule TH-10): a handshake goes where its browser's sessions are,

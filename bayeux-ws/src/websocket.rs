@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bayeux_server::core::LinkFacts;
 use bayeux_server::proto::Limits;
 use bayeux_server::{
-    Origin, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService, text_response,
+    Origin, PostHead, RequestBody, ResponseBody, Server, ServiceFuture, Transport, TransportService, text_response,
     upgraded_socket,
 };
 use http::header::{CONNECTION, ORIGIN, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL};
@@ -48,6 +48,10 @@ impl TransportService for WebSocket {
 
     fn accepts(&self, request: &Parts) -> bool {
         request.method == Method::GET && has_token(&request.headers, &UPGRADE, "websocket")
+    }
+
+    fn accepts_post(&self, _: &PostHead<'_>) -> bool {
+        false
     }
 
     fn serve(&self, server: &Server, mut request: Request<RequestBody>) -> ServiceFuture {

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{HeaderMap, StatusCode};
 use pin_project_lite::pin_project;
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::{Instant, Sleep};
 
-use super::response::{self, Framing};
+use super::response::{self, Framing, RenderedHeaders};
 use crate::link::Wrote;
 
 /// The write side of a connection, and what is known of its exchange.
@@ -123,9 +122,8 @@ impl Line {
     }
 }
 
-/// Writes the response to an exchange straight to the socket of its connection. It comes with the body of a request,
-/// where nothing between the listener and the endpoint could have a say in the response:
-/// see [`RequestBody::take_responder`](crate::RequestBody::take_responder).
+/// Writes the response to an exchange straight to the socket of its connection. It comes with a [`Post`](crate::Post):
+/// nothing between the listener and the endpoint could have a say in the response.
 ///
 /// Whatever the service returns as the response after that is dropped.
 pub struct Responder {
@@ -136,9 +134,7 @@ pub struct Responder {
 impl Responder {
     /// Writes a response with the status 200, these headers and this body, as far as the socket takes it; the
     /// connection's task sees to the rest, as soon as the service's future is ready. Does not wait.
-    ///
-    /// Headers of framing and of the connection are the listener's own.
-    pub fn respond(&self, headers: &HeaderMap, body: &[u8]) -> Wrote {
+    pub fn respond(&self, headers: &RenderedHeaders, body: &[u8]) -> Wrote {
         let Some(line) = self.line.upgrade() else { return Wrote::Part };
         let mut state = line.lock();
         if state.exchange != self.exchange || state.written.is_some() {
@@ -146,7 +142,7 @@ impl Responder {
         }
         let last = line.is_stopping();
         let rest = response::with_buffer(|out| {
-            response::head(out, StatusCode::OK, headers, &Framing::Length(body.len() as u64), last);
+            response::rendered_head(out, headers, &Framing::Length(body.len() as u64), last);
             out.extend_from_slice(body);
             match line.output.try_write(out) {
                 Ok(count) => Ok(out.get(count..).unwrap_or_default().to_vec()),

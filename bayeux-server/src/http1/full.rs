@@ -54,7 +54,7 @@ pub(super) async fn serve<S: Serve>(
     connection: Connection<S>,
     http: &Http1,
 ) -> hyper::Result<Option<(Connection<S>, Exchange<S>)>> {
-    let Connection { input, line, ahead, service, peer, direct } = connection;
+    let Connection { input, line, ahead, service, peer } = connection;
     let mut stopping = line.stopping();
     let Some(stream) = line.into_socket(input).await else { return Ok(None) };
     let lot = Lot { current: Arc::default(), asked: Arc::default(), full: Arc::default() };
@@ -71,7 +71,7 @@ pub(super) async fn serve<S: Serve>(
     let parked = lot.leave(*Pin::into_inner(serving));
     Ok(parked.map(|(stream, ahead, service, held)| {
         let (input, line) = Line::new(stream, stopping);
-        (Connection { input, line, ahead, service, peer, direct }, held)
+        (Connection { input, line, ahead, service, peer }, held)
     }))
 }
 

@@ -1,9 +1,9 @@
 //! HTTP/1 connections of a listener.
 //!
 //! Nearly all that Bayeux clients send is a small `POST` that arrives whole. Such exchanges are served here, straight on
-//! the socket: [`request`] takes one out of what was read, the service answers it, [`response`] writes the answer. A
-//! connection that waits, for its next request or for the response to a held connect, has no buffers. Where nothing is
-//! around the endpoint, [`direct`] has whoever makes a response write it.
+//! the socket: [`request`] reads one, the service answers it, [`response`] writes the answer. A connection that waits, for
+//! its next request or for the response to a held connect, has no buffers. Where nothing is around the endpoint, it gets
+//! the request as a [`Post`], which costs less to make, and [`direct`] has whoever makes the response write it.
 //!
 //! Everything else is served by [`full`], with hyper, which gets what was read as if nobody had looked at it. An
 //! exchange that begins there and is held leaves it again, unless hyper knows something of its response that we do not.
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
+use http_body_util::Either;
 use hyper::server::conn::http1::Builder;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::net::tcp::OwnedReadHalf;
@@ -34,8 +35,10 @@ use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout};
 use tower_service::Service;
 
-use crate::body::RequestBody;
+use crate::body::{RequestBody, ResponseBody};
 use crate::context::PeerAddr;
+use crate::endpoint::{Endpoint, ServiceFuture};
+use crate::head::RequestHead;
 use direct::{Vigil, Written};
 use request::Read;
 use response::{Rest, WriteError};
@@ -43,6 +46,8 @@ use response::{Rest, WriteError};
 pub(crate) use direct::Line;
 pub use direct::Responder;
 pub use full::Parking;
+pub use request::{Post, PostHead};
+pub use response::RenderedHeaders;
 pub use socket::upgraded_socket;
 
 /// How long each further part of a request may take, and in how many parts it may come, before it is left to hyper, which
@@ -55,15 +60,25 @@ thread_local! {
     static READ: RefCell<Box<[u8]>> = RefCell::new(vec![0; request::SIZE_MAX].into_boxed_slice());
 }
 
-/// What serves requests: a `tower` service.
+/// What serves requests.
 pub(crate) trait Serve: Clone + Send + 'static {
     type Body: http_body::Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Send + 'static;
     type Exchange: Future<Output = Result<Response<Self::Body>, Infallible>> + Send + 'static;
 
     fn exchange(&self, request: Request<RequestBody>) -> Self::Exchange;
+
+    /// Whether requests to this path go to an endpoint past everything around it, if they can.
+    fn straight(&self, path: &str) -> Option<&Endpoint>;
 }
 
-impl<S, B> Serve for S
+/// A `tower` service, and the endpoints in it that small `POST`s go to straight.
+#[derive(Clone)]
+pub(crate) struct Site<S> {
+    pub(crate) service: S,
+    pub(crate) endpoints: Arc<[Endpoint]>,
+}
+
+impl<S, B> Serve for Site<S>
 where
     S: Service<Request<RequestBody>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send + 'static,
@@ -74,7 +89,28 @@ where
     type Exchange = S::Future;
 
     fn exchange(&self, request: Request<RequestBody>) -> S::Future {
-        self.clone().call(request)
+        self.service.clone().call(request)
+    }
+
+    fn straight(&self, path: &str) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.takes(path))
+    }
+}
+
+/// An exchange in progress. Boxed, so that a connection has no room for it while there is none.
+pub(crate) enum Exchange<S: Serve> {
+    /// With the service.
+    Served(Pin<Box<S::Exchange>>),
+    /// With an endpoint, past everything around it.
+    Straight(ServiceFuture),
+}
+
+impl<S: Serve> Exchange<S> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response<Either<S::Body, ResponseBody>>> {
+        match self {
+            Self::Served(exchange) => exchange.as_mut().poll(cx).map(|Ok(response)| response.map(Either::Left)),
+            Self::Straight(exchange) => exchange.as_mut().poll(cx).map(|response| response.map(Either::Right)),
+        }
     }
 }
 
@@ -95,14 +131,14 @@ pub(crate) struct Connection<S> {
     pub(crate) ahead: Bytes,
     pub(crate) service: S,
     pub(crate) peer: PeerAddr,
-    /// Whether a [`Responder`] may answer: the service leaves responses as they are.
-    pub(crate) direct: bool,
 }
 
 /// What a connection has next.
-#[allow(clippy::large_enum_variant, reason = "nearly always it is the large one, which is moved on at once")]
-enum Next {
-    Request(Request<RequestBody>),
+enum Next<S: Serve> {
+    /// A request, which was given to whoever answers it.
+    Exchange(Exchange<S>),
+    /// The beginning of one, perhaps, or nothing.
+    Part,
     /// Something for hyper, in what was read.
     Other,
     /// Nothing: the client is gone, or silent for too long.
@@ -134,18 +170,18 @@ impl<S: Serve> Connection<S> {
             // When the client was last answered.
             let mut since = Instant::now();
             loop {
-                let plain = match self.next(vigil.as_mut(), since).await {
-                    Next::Request(request) => Some(self.begin(request)),
-                    Next::Other => None,
+                let begun = match self.next(vigil.as_mut(), since).await {
+                    Next::Exchange(exchange) => Some(exchange),
+                    Next::Part | Next::Other => None,
                     Next::End => return Ok(()),
                 };
-                let exchange = match plain {
+                let exchange = match begun {
                     Some(exchange) => exchange,
                     None => {
                         // Boxed, so that a connection has no room for it while there is none.
                         let Some((connection, held)) = Box::pin(full::serve(self, http)).await? else { return Ok(()) };
                         self = connection;
-                        held
+                        Exchange::Served(held)
                     }
                 };
                 let Some(answer) = answer(&self.line, exchange, vigil.as_mut()).await else { return Ok(()) };
@@ -164,27 +200,42 @@ impl<S: Serve> Connection<S> {
         }
     }
 
-    /// Has the service answer a request. Boxed, so that a connection has no room for an exchange while there is none.
-    fn begin(&self, mut request: Request<RequestBody>) -> Pin<Box<S::Exchange>> {
-        request.extensions_mut().insert(self.peer);
-        if self.direct {
-            // What was read already wakes nobody.
-            let responder = self.line.begin(!self.ahead.is_empty());
-            request.body_mut().set_responder(responder);
+    /// Takes a request out of what was read, and has it answered.
+    fn begin(&mut self) -> Next<S> {
+        let mut room = request::room();
+        let (head, body, length) = match request::read(&self.ahead, self.peer, &mut room) {
+            Read::Post(head, body, length) => (head, body, length),
+            Read::Part => return Next::Part,
+            Read::Other => return Next::Other,
+        };
+        let exchange = match self.service.straight(head.path()) {
+            Some(endpoint) => {
+                // What was read already wakes nobody.
+                let responder = self.line.begin(length < self.ahead.len());
+                Exchange::Straight(endpoint.post(Post { head, body, responder }))
+            }
+            None => {
+                let request = Request::from_parts(head.into_parts(), RequestBody::whole(body));
+                Exchange::Served(Box::pin(self.service.exchange(request)))
+            }
+        };
+        // Nothing is kept of the memory that is used up.
+        let used = std::mem::take(&mut self.ahead);
+        if length < used.len() {
+            self.ahead = used.slice(length..);
         }
-        Box::pin(self.service.exchange(request))
+        Next::Exchange(exchange)
     }
 
     /// Waits for the next request of a client that was last answered then.
-    async fn next(&mut self, mut vigil: Pin<&mut Vigil<impl Future<Output = ()>>>, since: Instant) -> Next {
-        let Self { input, ahead, .. } = self;
+    async fn next(&mut self, mut vigil: Pin<&mut Vigil<impl Future<Output = ()>>>, since: Instant) -> Next<S> {
         let mut parts = 0;
         loop {
-            match request::take(ahead) {
-                Read::Request(request) => return Next::Request(request),
-                Read::Other => return Next::Other,
-                Read::Part => {}
+            match self.begin() {
+                Next::Part => {}
+                next @ (Next::Exchange(_) | Next::Other | Next::End) => return next,
             }
+            let Self { input, ahead, .. } = self;
             let read = match parts {
                 0 => {
                     let reading = poll_fn(|cx| match poll_read(input, ahead, cx) {
@@ -227,16 +278,13 @@ fn poll_read(input: &mut OwnedReadHalf, ahead: &mut Bytes, cx: &mut Context<'_>)
 }
 
 /// Waits for the end of an exchange while the client is there; `None` where it is gone.
-async fn answer<F, B>(
+async fn answer<S: Serve>(
     line: &Line,
-    mut exchange: Pin<Box<F>>,
+    mut exchange: Exchange<S>,
     mut vigil: Pin<&mut Vigil<impl Future<Output = ()>>>,
-) -> Option<Answer<B>>
-where
-    F: Future<Output = Result<Response<B>, Infallible>>,
-{
+) -> Option<Answer<Either<S::Body, ResponseBody>>> {
     // Most are answered at once, and who sends a request and then the end of the stream is answered, too.
-    if let Poll::Ready(Ok(response)) = poll_fn(|cx| Poll::Ready(exchange.as_mut().poll(cx))).await {
+    if let Poll::Ready(response) = poll_fn(|cx| Poll::Ready(exchange.poll(cx))).await {
         return Some(Answer::Response(response));
     }
     let mut watched = true;
@@ -261,7 +309,7 @@ where
             }
         }
         vigil.as_mut().rouse(cx);
-        exchange.as_mut().poll(cx).map(|Ok(response)| Some(Answer::Response(response)))
+        exchange.poll(cx).map(|response| Some(Answer::Response(response)))
     })
     .await
 }
