@@ -339,14 +339,11 @@ impl Engine {
         let Some(held) = session.held.take() else { return };
         let expiry = Some(Expiry { session: key, cycle: Some(held.cycle) });
         session.resumed = Some(held.conn);
-        let id = session.id.clone();
-        if held.counted
-            && let Some(browser) = &session.browser
-        {
-            self.browsers.end_hold(browser);
+        if held.counted {
+            self.browsers.end_hold(session.browser);
         }
         self.rearm(key);
-        self.notice_at(Points::HEARTBEATS, || Notice::Resumed { session: id, timed_out });
+        self.notice_of(Points::HEARTBEATS, key, |session| Notice::Resumed { session, timed_out });
         let mut reply = held.reply.unpack();
         reply.ends_envelope = true;
         let pending = Pending { reply, kind: ReplyKind::Connect, position: 0, session: Some(key), expiry };
@@ -367,14 +364,11 @@ impl Engine {
     fn end_held(&mut self, key: SessionKey) -> Option<ConnKey> {
         let session = self.sessions.get_mut(key)?;
         let held = session.held.take()?;
-        let id = session.id.clone();
-        if held.counted
-            && let Some(browser) = &session.browser
-        {
-            self.browsers.end_hold(browser);
+        if held.counted {
+            self.browsers.end_hold(session.browser);
         }
         self.rearm(key);
-        self.notice_at(Points::HEARTBEATS, || Notice::Resumed { session: id, timed_out: false });
+        self.notice_of(Points::HEARTBEATS, key, |session| Notice::Resumed { session, timed_out: false });
         Some(held.conn)
     }
 

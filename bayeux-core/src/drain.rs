@@ -340,14 +340,15 @@ impl Engine {
         }
         let exchange = conn.exchange;
         let session = conn.session;
-        let replies = std::mem::take(&mut conn.replies);
-        let (handshakes, others): (Vec<_>, Vec<_>) =
-            replies.into_iter().partition(|pending| pending.kind == ReplyKind::Handshake);
-        let rides = !handshakes.is_empty() && self.rides_with_handshake(key);
+        let mut replies = std::mem::take(&mut conn.replies);
+        // Stable: the others stay in order.
+        replies.make_contiguous().sort_by_key(|pending| pending.kind != ReplyKind::Handshake);
+        let handshakes = replies.iter().take_while(|pending| pending.kind == ReplyKind::Handshake).count();
+        let rides = handshakes > 0 && self.rides_with_handshake(key);
         if exchange.takes_queue || rides {
             self.before_taking(session);
         }
-        for pending in handshakes {
+        for pending in replies.drain(..handshakes) {
             self.settle_reply(key, pending);
         }
         if self.acknowledges(session) && exchange.takes_queue {
@@ -358,8 +359,12 @@ impl Engine {
                 sent.close_batch();
             }
         }
-        for pending in others {
+        for pending in replies.drain(..) {
             self.settle_reply(key, pending);
+        }
+        if let Some(conn) = self.conns.get_mut(key) {
+            // Empty, and with room for the next connection's: see `Spare`.
+            conn.replies = replies;
         }
         if let Some(held) = exchange.hold {
             if let Some(conn) = self.conns.get_mut(key) {

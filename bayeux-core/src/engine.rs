@@ -111,7 +111,7 @@ impl Engine {
             conns: Conns::new(),
             sessions: Sessions::new(),
             channels: Channels::new(),
-            browsers: Browsers::default(),
+            browsers: Browsers::new(),
             lanes: Lanes::default(),
             timers: Timers::new(),
             outputs: VecDeque::new(),
@@ -226,9 +226,7 @@ impl Engine {
     /// Whether the session named `id` was made by that browser (rule TH-11).
     pub fn is_browser_of(&self, browser: &BrowserId, id: &str) -> bool {
         let session = self.sessions.find(id).and_then(|key| self.sessions.get(key));
-        session
-            .and_then(|session| session.browser.as_ref())
-            .is_some_and(|own| crate::lane::same_secret(own.as_str(), browser.as_str()))
+        session.is_some_and(|session| self.browsers.is(session.browser, browser))
     }
 
     /// What a channel is set to; `None` where this shard knows no such channel. Its home always does.
@@ -437,6 +435,16 @@ impl Engine {
 
     pub(crate) fn notice(&mut self, notice: Notice) {
         self.outputs.push_back(Output::Notice(Box::new(notice)));
+    }
+
+    /// A notice about a session that is there, made only where somebody listens.
+    pub(crate) fn notice_of(&mut self, point: Points, key: SessionKey, notice: impl FnOnce(ClientId) -> Notice) {
+        if self.hooks.points().contains(point)
+            && let Some(session) = self.sessions.get(key)
+        {
+            let notice = notice(session.id.clone());
+            self.notice(notice);
+        }
     }
 
     /// A notice that is made only where somebody listens.

@@ -385,10 +385,8 @@ impl Engine {
             let found = self.sessions.find(first.client_id.as_deref()?).filter(|_| !handshake)?;
             let session = self.sessions.get(found)?;
             // A stolen client id is of no use without its browser's cookie (rule TH-11).
-            let same_browser = match (&session.browser, &conn.facts.browser) {
-                (Some(ours), Some(theirs)) => same_secret(ours.as_str(), theirs.as_str()),
-                (Some(_), None) | (None, Some(_)) | (None, None) => false,
-            };
+            let theirs = conn.facts.browser.as_ref();
+            let same_browser = theirs.is_some_and(|theirs| self.browsers.is(session.browser, theirs));
             return (same_browser || self.config.trust_client_session).then_some(found);
         }
         if handshake {
@@ -494,6 +492,9 @@ impl Engine {
                     Some(verdict) => self.continue_after(lane, &mut work, step, verdict),
                     None => self.enter(lane, &mut work, step),
                 },
+                Flow::Ask(point, step) if !self.hooks.points().contains(point.flag()) => {
+                    self.proceed(lane, &mut work, step, Ruling::Allow)
+                }
                 Flow::Ask(point, step) => match self.consult(lane, &mut work, &step, point) {
                     Some(answer) => self.continue_after(lane, &mut work, step, answer),
                     None => {
@@ -555,16 +556,21 @@ impl Engine {
         if let Some(lazy) = verdict.lazy {
             work.lazy = lazy;
         }
+        self.proceed(lane, work, step, verdict.ruling)
+    }
+
+    /// Goes on behind the question of a step, which nobody wanted to be asked, or which had that answer.
+    fn proceed(&mut self, lane: &mut Lane, work: &mut Work, step: Step, ruling: Ruling) -> Flow {
         match step {
-            Step::Incoming => self.after_incoming(work, verdict.ruling),
+            Step::Incoming => self.after_incoming(work, ruling),
             Step::Route => Flow::Go(Step::Route),
             Step::Find(channel) => Flow::Go(Step::Find(channel)),
-            Step::Create(channel) => self.after_create(work, channel, verdict.ruling),
-            Step::Publish(channel) => self.after_publish(lane, work, channel, verdict.ruling),
-            Step::Listen(channel) => self.after_listen(lane, work, channel, verdict.ruling),
-            Step::Handshake(id) => self.after_handshake(lane, work, id, verdict.ruling),
+            Step::Create(channel) => self.after_create(work, channel, ruling),
+            Step::Publish(channel) => self.after_publish(lane, work, channel, ruling),
+            Step::Listen(channel) => self.after_listen(lane, work, channel, ruling),
+            Step::Handshake(id) => self.after_handshake(lane, work, id, ruling),
             Step::Handshaken(session) => self.after_handshaken(lane, work, session),
-            Step::Subscribe(state) => self.after_subscribe(lane, work, state, verdict.ruling),
+            Step::Subscribe(state) => self.after_subscribe(lane, work, state, ruling),
             Step::Unsubscribe(state) => self.enter_unsubscribe(lane, work, state),
         }
     }
@@ -680,9 +686,6 @@ impl Engine {
 
     /// Asks the hooks at a point. `None`: the verdict comes later.
     fn consult(&mut self, lane: &mut Lane, work: &mut Work, step: &Step, point: Point) -> Option<Verdict> {
-        if !self.hooks.points().contains(point.flag()) {
-            return Some(Verdict::allow());
-        }
         let session = match step {
             Step::Handshake(id) => Some(id.clone()),
             Step::Handshaken(key) => self.sessions.get(*key).map(|session| session.id.clone()),

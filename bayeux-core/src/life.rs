@@ -100,11 +100,9 @@ impl Engine {
         let transport =
             outlet.and_then(|key| self.conns.get(key)).map_or(session.transport, |conn| conn.facts.transport);
         let in_connects_only = session.delivers_in_connects_only(self.config.transport(transport));
-        let browser = session.browser.clone();
+        let browser = session.browser;
         let id = session.id.clone();
-        if let (Some(held), Some(browser)) = (&held, &browser)
-            && held.counted
-        {
+        if held.as_ref().is_some_and(|held| held.counted) {
             self.browsers.end_hold(browser);
         }
         match reason {
@@ -145,9 +143,7 @@ impl Engine {
         if let Some(timer) = session.timer {
             self.timers.cancel(timer);
         }
-        if let Some(browser) = &browser {
-            self.browsers.remove_session(browser);
-        }
+        self.browsers.remove_session(browser);
         self.notice(Notice::SessionRemoved { session: id.clone(), reason });
         // Right behind the removal, so that whoever tells listeners can tell all of it together (rule L-31).
         for (channel, _) in &session.subscriptions {

@@ -123,9 +123,7 @@ impl Engine {
         let browser = browser
             .map(|sent| sent.unwrap_or_else(|| BrowserId::generate(self.shard, self.config.shards, self.ids.as_mut())));
         let settings = Settings::new(self.config.broadcast_to_publisher);
-        if let Some(browser) = &browser {
-            self.browsers.add_session(browser);
-        }
+        let browser = browser.map(|id| self.browsers.add_session(&id));
         let mut session = Session::new(id.clone(), transport, browser, settings);
         // A local session has no wire that could lose anything, and no connects for its events to ride on.
         let acknowledges = self.config.acknowledge && transport != Transport::Local;
@@ -159,10 +157,11 @@ impl Engine {
         }));
         work.reply.succeed();
         // Set only where the request had none, and only with a success (rules TH-20, TH-21).
-        if let (Some(id), Some(conn)) = (session.browser.clone(), lane.conn.and_then(|conn| self.conns.get(conn)))
+        if let (Some(id), Some(conn)) =
+            (self.browsers.id(session.browser), lane.conn.and_then(|conn| self.conns.get(conn)))
             && conn.facts.browser.is_none()
         {
-            self.outputs.push_back(Output::Browser { conn: conn.key, id });
+            self.outputs.push_back(Output::Browser { conn: conn.key, id: id.clone() });
         }
         Flow::Reply
     }
@@ -252,8 +251,7 @@ impl Engine {
         let lacks = sent.len() > 0 && !session.queue.has_urgent();
         let put_off = sent.has_put_off();
         if let Some(batch) = acknowledged {
-            let session = session.id.clone();
-            self.notice_at(Points::BATCHES, || Notice::BatchAcknowledged { session, batch });
+            self.notice_of(Points::BATCHES, key, |session| Notice::BatchAcknowledged { session, batch });
         }
         let wishes = advice.unwrap_or_default();
         if put_off || lacks && wishes.timeout_ms.is_none() {
@@ -303,9 +301,10 @@ impl Engine {
             return Hold::No;
         }
         // A session taken over from a WebSocket has no browser, and no limit (rule TH-24).
-        let Some(browser) = &session.browser else {
+        let browser = session.browser;
+        if browser.is_none() {
             return if willing { Hold::Yes { timeout, counted: false } } else { Hold::No };
-        };
+        }
         let limit =
             if facts.http2 { self.config.http2_max_sessions_per_browser } else { self.config.max_sessions_per_browser };
         if !self.browsers.try_hold(browser, limit) {
@@ -331,9 +330,8 @@ impl Engine {
         let reply = HeldReply::pack(std::mem::replace(&mut *work.reply, Reply::new(None, None)));
         let deadline = self.now + timeout;
         session.held = Some(Box::new(Held { conn, reply, deadline, cycle: self.cycle, counted }));
-        let session = session.id.clone();
         self.rearm(key);
-        self.notice_at(Points::HEARTBEATS, || Notice::Suspended { session, timeout });
+        self.notice_of(Points::HEARTBEATS, key, |session| Notice::Suspended { session, timeout });
         Flow::NoReply
     }
 

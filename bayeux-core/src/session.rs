@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use bayeux_proto::{Advice, ByteString, Frozen, MessageId, Reconnect, Reply, meta};
 
+use crate::browser::BrowserKey;
 use crate::channel::ChannelKey;
 use crate::config::{Overflow, Transport, TransportOptions};
 use crate::connection::ConnKey;
 use crate::event::RemovalReason;
 use crate::ext::Unacknowledged;
-use crate::id::{BrowserId, ClientId, OwnKeyMap};
+use crate::id::{ClientId, OwnKeyMap};
 use crate::lane::LaneId;
 use crate::queue::{Offered, Queue, QueueLimits};
 use crate::slab::{Key, Slab};
@@ -28,7 +29,7 @@ pub(crate) struct Session {
     /// The transport that regular advice was last given for; `None`: it is due (rule V-11).
     pub(crate) advised: Option<Transport>,
     /// The browser whose HTTP handshake made it (rule TH-11).
-    pub(crate) browser: Option<BrowserId>,
+    pub(crate) browser: Option<BrowserKey>,
     pub(crate) settings: Settings,
     /// Events not yet delivered, oldest first.
     pub(crate) queue: Queue,
@@ -166,7 +167,7 @@ impl HeldReply {
 }
 
 impl Session {
-    pub(crate) fn new(id: ClientId, transport: Transport, browser: Option<BrowserId>, settings: Settings) -> Self {
+    pub(crate) fn new(id: ClientId, transport: Transport, browser: Option<BrowserKey>, settings: Settings) -> Self {
         Self {
             id,
             connected: false,
