@@ -172,6 +172,36 @@ async fn judge(breakage: &Breakage) -> BTreeSet<String> {
     found
 }
 
+/// A server that is slow is judged as any other: what it answers late was not held, and what it holds was.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_servers_keep_and_break_the_same_promises() {
+    const FAMILIES: [&str; 3] = ["connect", "disconnect", "browsers and connections"];
+    // More than a connect must go unanswered to be taken for held, if nothing else is known.
+    let delay = Duration::from_millis(600);
+    let no_holds = BREAKAGES.iter().find(|breakage| breakage.rule.starts_with("K-11")).expect("it is there");
+    // That a server is slow and that it holds as long cannot be told apart.
+    let skip = ["cut-poll-takes-no-message", "connect-reply-ends-with-the-clients-timeout"];
+    let of_families = |id: &&&str| catalogue().iter().any(|case| case.id == **id && FAMILIES.contains(&case.family));
+    let noticed = no_holds.noticed_by.iter().filter(of_families).filter(|id| !skip.contains(id));
+    let noticed: BTreeSet<String> = noticed.map(|id| (*id).to_owned()).collect();
+    for (lies, transports, expected) in [
+        (HONEST, vec![Transport::LongPolling, Transport::WebSocket], BTreeSet::new()),
+        (no_holds.lies, vec![no_holds.over], noticed),
+    ] {
+        let (running, server) = start(PATIENT).await;
+        let proxy = Proxy::start(server, broken::Lies { delay, ..lies }).await;
+        let mut options = everything();
+        options.only = FAMILIES.map(str::to_owned).to_vec();
+        options.skip = skip.map(str::to_owned).to_vec();
+        options.transports = transports;
+        options.jobs = 100;
+        let report = check(proxy.address, options).await;
+        assert_eq!(failed(&report), expected, "{}", report.terminal(false));
+        drop(proxy);
+        running.stop().await;
+    }
+}
+
 /// What is noticed must come from the lies, and not from the proxy.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_honest_proxy_breaks_nothing() {

@@ -35,6 +35,7 @@ pub(super) async fn relay(client: Side, server: Side, lies: Lies, asked: Asked) 
     };
     let downwards = async {
         while let Some(mut frame) = read(&mut from_server, &mut server_buffer).await? {
+            tokio::time::sleep(lies.delay).await;
             if frame.first != 0x81 {
                 (lies.frame)(frame.first & 0x0f, &mut frame.payload);
                 to_client.write_all(&frame.encode()).await?;

@@ -5,6 +5,7 @@ mod frames;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +27,8 @@ pub(crate) struct Lies {
     pub(crate) frame: fn(u8, &mut Vec<u8>),
     /// Each message of an envelope in a frame of its own.
     pub(crate) one_by_one: bool,
+    /// How much later whatever the server says is passed on.
+    pub(crate) delay: Duration,
 }
 
 /// No lies at all.
@@ -36,6 +39,7 @@ pub(crate) const HONEST: Lies = Lies {
     response: |_, _| {},
     frame: |_, _| {},
     one_by_one: false,
+    delay: Duration::ZERO,
 };
 
 /// A response's first line and headers, or a request's.
@@ -154,6 +158,7 @@ async fn relay(mut client: TcpStream, mut server: TcpStream, lies: Lies) -> Resu
             body = Value::Array(messages).to_string().into_bytes();
         }
         (lies.response)(&mut answer, &mut body);
+        tokio::time::sleep(lies.delay).await;
         client.write_all(&answer.encode(&body, true)).await?;
         if head.get("connection").is_some_and(|value| value == "close") {
             return Ok(());

@@ -1,7 +1,12 @@
 //! What a browser is to a Bayeux client: connections, kept open, and cookies.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::case::Transport;
 use super::env::Env;
@@ -65,8 +70,22 @@ impl Agent {
         Request::new("GET", format!("{path}{separator}{parameters}"))
     }
 
-    /// Sends a request, with host, cookies and the user's own headers added, and reads the response.
+    /// Sends a request, with host, cookies and the user's own headers added, and reads the response. If it is late, or
+    /// the future is dropped, the exchange is left to end as the server likes: it may be a held connect, and not every
+    /// server survives that the connection of one ends.
     pub(super) async fn send(&self, request: Request, patience: Duration) -> Result<Response, Lost> {
+        let (agent, at_most) = (self.clone(), patience + self.env.server.timeout());
+        let exchange = tokio::spawn(async move { agent.send_or_cut(request, at_most).await });
+        match tokio::time::timeout(patience, exchange).await {
+            Ok(ended) => ended.unwrap_or_else(|error| Err(Lost::Broken(error.into()))),
+            Err(_) => Err(Lost::Silent(patience)),
+        }
+    }
+
+    /// As [`send`](Self::send); but if the response is late, or the future is dropped, the connection is cut, or the
+    /// stream reset.
+    pub(super) async fn send_or_cut(&self, request: Request, patience: Duration) -> Result<Response, Lost> {
+        let _unanswered = session_of_connect(&request).map(|id| self.env.unanswered.add(self, id));
         let request = self.complete(request);
         let response = if self.transport == Transport::Http2 {
             let http2 = self.http2().await?;
@@ -166,5 +185,108 @@ impl Agent {
         arguments
             .map(str::to_owned)
             .ok_or_else(|| Stop::failed(format!("expected a call of {CALLBACK_NAME}, got {}", brief(&text))))
+    }
+}
+
+/// The session whose connect a request carries.
+fn session_of_connect(request: &Request) -> Option<String> {
+    let messages: Vec<Value> = match &request.body {
+        Some(body) => serde_json::from_slice(body).ok()?,
+        None => {
+            let (_, query) = request.target.split_once('?')?;
+            let (_, message) = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "message")?;
+            serde_json::from_str(&message).ok()?
+        }
+    };
+    let connect = messages.iter().find(|message| message["channel"] == "/meta/connect")?;
+    connect["clientId"].as_str().map(str::to_owned)
+}
+
+/// The connects of a run that have no answer yet: with whom, and of which session.
+#[derive(Clone, Default)]
+pub(super) struct Unanswered(Arc<Mutex<Connects>>);
+
+#[derive(Default)]
+struct Connects {
+    count: u64,
+    by_number: BTreeMap<u64, (Agent, String)>,
+}
+
+impl Unanswered {
+    fn lock(&self) -> MutexGuard<'_, Connects> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Files a connect until what this yields is dropped.
+    fn add(&self, agent: &Agent, session: String) -> Filed {
+        let mut connects = self.lock();
+        connects.count += 1;
+        let number = connects.count;
+        connects.by_number.insert(number, (agent.clone(), session));
+        Filed { among: self.clone(), number }
+    }
+
+    /// Disconnects the sessions and gives their connects time to be answered. To leave a server with connections that
+    /// end under held connects is more than some survive.
+    pub(super) async fn end(&self, patience: Duration) {
+        const STEP: Duration = Duration::from_millis(20);
+        const STEPS: usize = 25;
+        let all: Vec<(Agent, String)> = self.lock().by_number.values().cloned().collect();
+        let mut disconnects = JoinSet::new();
+        for (agent, session) in all {
+            let disconnect = json!([{"channel": "/meta/disconnect", "id": "0", "clientId": session}]).to_string();
+            let request = agent.request(disconnect.as_bytes());
+            disconnects.spawn(async move { agent.send_or_cut(request, patience).await.is_ok() });
+        }
+        // Whatever comes of it. A connect is answered with its disconnect, or never.
+        disconnects.join_all().await;
+        for _ in 0..STEPS {
+            if self.lock().by_number.is_empty() {
+                break;
+            }
+            tokio::time::sleep(STEP).await;
+        }
+    }
+}
+
+impl fmt::Debug for Unanswered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Unanswered").field(&self.lock().by_number.len()).finish()
+    }
+}
+
+/// A connect that is under way.
+struct Filed {
+    among: Unanswered,
+    number: u64,
+}
+
+impl Drop for Filed {
+    fn drop(&mut self) {
+        // Its agent is dropped when the lock is free again: it may be the last to know of what it shares.
+        let connect = self.among.lock().by_number.remove(&self.number);
+        drop(connect);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connects_are_known_by_their_requests() {
+        let post = |body: &str| Request::new("POST", "/cometd").body(body);
+        let message: String =
+            form_urlencoded::byte_serialize(br#"[{"channel":"/meta/connect","clientId":"a b"}]"#).collect();
+        for (request, expected) in [
+            (post(r#"[{"channel":"/a"},{"channel":"/meta/connect","clientId":"a b"}]"#), Some("a b")),
+            (Request::new("GET", format!("/cometd?x=y&message={message}")), Some("a b")),
+            (post(r#"[{"channel":"/meta/subscribe","clientId":"a b"}]"#), None),
+            (post(r#"[{"channel":"/meta/connect"}]"#), None),
+            (post("[{"), None),
+            (Request::new("OPTIONS", "/cometd"), None),
+        ] {
+            assert_eq!(session_of_connect(&request).as_deref(), expected, "{request:?}");
+        }
     }
 }

@@ -76,14 +76,14 @@ pub(super) enum Reaction {
     Silence,
 }
 
-/// How long a connect must go unanswered to be counted as held: far more than an answer takes.
-const HELD: Duration = Duration::from_millis(250);
+/// How long a connect must go unanswered, at least, to be counted as held.
+pub(super) const HELD: Duration = Duration::from_millis(300);
 
 /// A pause between connects that bring nothing: not every server holds them.
 const BREATH: Duration = Duration::from_millis(20);
 
-/// How long an answer over WebSocket may come after the pong to a ping that was sent behind its request.
-const LATE: Duration = Duration::from_secs(3);
+/// A session that no server has ever given.
+pub(super) const NOBODY: &str = "nobody0123456789abcdefghij";
 
 impl Client {
     /// A client with connections, but without a session.
@@ -367,9 +367,15 @@ impl Client {
     /// Sends a connect that the server should hold, and sees to it that it does.
     pub(super) async fn hold(&mut self) -> Outcome<Held> {
         let mut held = self.start_connect(json!({})).await?;
-        let pending = self.is_pending(&mut held, HELD).await?;
-        ensure!(pending, "expected the connect to be held, it was answered at once: {}", brief(&held.request));
+        self.stays_held(&mut held).await?;
         Ok(held)
+    }
+
+    /// A connect is not answered for a while.
+    pub(super) async fn stays_held(&mut self, held: &mut Held) -> Outcome {
+        let pending = self.is_pending(held, HELD).await?;
+        ensure!(pending, "expected the connect to be held, it was answered at once: {}", brief(&held.request));
+        Ok(())
     }
 
     /// Sends a connect without waiting for its reply.
@@ -386,7 +392,7 @@ impl Client {
             Link::Http(agent) => {
                 let agent = agent.clone();
                 let http = agent.request(text.as_bytes());
-                Some(tokio::spawn(async move { agent.send(http, patience).await }))
+                Some(tokio::spawn(async move { agent.send_or_cut(http, patience).await }))
             }
             Link::WebSocket(socket) => {
                 socket.text(text.as_bytes()).await?;
@@ -396,8 +402,46 @@ impl Client {
         Ok(Held { request, response })
     }
 
-    /// Whether a connect still has no reply after a while.
+    /// Whether a connect still has no reply after a while; if the server is slow, after so long that it has answered what
+    /// was sent later.
     pub(super) async fn is_pending(&mut self, held: &mut Held, a_while: Duration) -> Outcome<bool> {
+        if !self.has_no_reply(held, a_while).await? {
+            return Ok(false);
+        }
+        self.catch_up().await?;
+        self.has_no_reply(held, BREATH).await
+    }
+
+    /// Waits until the server has answered something that it must answer at once, sent now.
+    pub(super) async fn catch_up(&mut self) -> Outcome {
+        // Twice: a server may read the first together with what was sent earlier, and answer it before.
+        for _ in 0..2 {
+            self.catch_up_once().await?;
+        }
+        Ok(())
+    }
+
+    async fn catch_up_once(&mut self) -> Outcome {
+        let patience = self.patience();
+        if let Link::Http(agent) = &self.link {
+            let disconnect = json!([{"channel": "/meta/disconnect", "id": "0", "clientId": NOBODY}]).to_string();
+            let request = agent.request(disconnect.as_bytes());
+            // What comes of it is for other cases.
+            let _ = agent.send(request, patience).await;
+            return Ok(());
+        }
+        let deadline = Instant::now() + patience;
+        within(patience, self.socket()?.frame(Opcode::Ping, true, b"caught up?")).await?;
+        loop {
+            match tokio::time::timeout_at(deadline, self.socket()?.next()).await {
+                Err(_) | Ok(Ok(Frame::Pong(_))) => return Ok(()),
+                Ok(frame) => self.take_in(frame?)?,
+            }
+        }
+    }
+
+    /// Whether no reply to a connect comes for a while.
+    async fn has_no_reply(&mut self, held: &mut Held, a_while: Duration) -> Outcome<bool> {
         if let Some(task) = &mut held.response {
             // A task that is finished can be asked only once.
             tokio::time::sleep(a_while).await;
@@ -405,30 +449,54 @@ impl Client {
         }
         let deadline = Instant::now() + a_while;
         loop {
-            if self.replies.iter().any(|reply| answers(&held.request, reply)) {
+            if self.is_answered_already(held) {
                 return Ok(false);
             }
-            let socket = self.socket()?;
-            match tokio::time::timeout_at(deadline, socket.next()).await {
+            match tokio::time::timeout_at(deadline, self.socket()?.next()).await {
                 Err(_) => return Ok(true),
-                Ok(Ok(Frame::Text(text))) => self.keep(&envelope(&text)?, &mut Outstanding::default()),
-                Ok(Ok(Frame::Close(..) | Frame::Cut)) => return Err(Stop::failed("the WebSocket was closed")),
-                Ok(Ok(Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_))) => {}
-                Ok(Err(lost)) => return Err(lost.into()),
+                Ok(frame) => self.take_in(frame?)?,
             }
         }
+    }
+
+    fn is_answered_already(&self, held: &Held) -> bool {
+        self.replies.iter().any(|reply| answers(&held.request, reply))
+    }
+
+    /// Files what a frame brings that nobody waits for.
+    fn take_in(&mut self, frame: Frame) -> Outcome {
+        match frame {
+            Frame::Text(text) => self.keep(&envelope(&text)?, &mut Outstanding::default()),
+            Frame::Close(..) | Frame::Cut => return Err(Stop::failed("the WebSocket was closed")),
+            Frame::Binary(_) | Frame::Ping(_) | Frame::Pong(_) => {}
+        }
+        Ok(())
     }
 
     /// Whether a connect is answered sooner than by its timeout: within as long as any answer may take.
     pub(super) async fn is_answered(&mut self, held: &mut Held) -> Outcome<bool> {
         const STEP: Duration = Duration::from_millis(50);
-        let deadline = Instant::now() + self.patience().min(self.env.server.timeout() / 2);
-        while self.is_pending(held, STEP).await? {
+        let deadline = Instant::now() + self.env.at_once();
+        while self.has_no_reply(held, STEP).await? {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+
+    /// A message is pushed over WebSocket while a connect stays held.
+    pub(super) async fn is_pushed_beside(&mut self, held: &mut Held, channel: &str) -> Outcome {
+        const STEP: Duration = Duration::from_millis(50);
+        let deadline = Instant::now() + self.patience();
+        while !self.inbox.iter().any(|message| message["channel"] == channel) {
+            ensure!(Instant::now() < deadline, "expected the message to be pushed");
+            let pending = self.has_no_reply(held, STEP).await?;
+            ensure!(pending, "expected the message to be pushed, the held connect was answered");
+        }
+        let pending = self.is_pending(held, HELD).await?;
+        ensure!(pending, "expected the connect to stay held, it was answered");
+        Ok(())
     }
 
     /// Waits for a connect's reply, as long as the server may hold it.
@@ -569,7 +637,7 @@ impl Client {
                 Frame::Cut => return Ok(Reaction::Closed(None)),
                 // Servers answer pings as soon as they read them, which may be before they have dealt with the text.
                 Frame::Pong(_) if answered.is_none() => {
-                    let more = tokio::time::timeout(LATE, socket.next()).await;
+                    let more = tokio::time::timeout(patience, socket.next()).await;
                     return match more {
                         Err(_) => Ok(Reaction::Silence),
                         Ok(Ok(Frame::Text(text))) => Ok(Reaction::Answered(envelope(&text)?)),

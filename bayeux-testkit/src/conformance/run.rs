@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::JoinSet;
 
+use super::agent::Unanswered;
 use super::case::{Case, Transport};
 use super::cx::Cx;
 use super::env::Env;
@@ -27,16 +28,32 @@ pub enum CheckError {
     #[error("cannot set up connections")]
     Setup(#[source] io::Error),
     /// No handshake succeeded over any transport; the reasons, one per transport.
-    #[error("no Bayeux server answers at {target}: {}", refusals.join("; "))]
+    #[error("no Bayeux server answers at {target}: {}", merged(refusals))]
     NoServer {
         /// Where it was looked for.
         target: String,
-        /// What came instead of a handshake reply.
+        /// What came instead of a handshake reply: transport, colon, reason.
         refusals: Vec<String>,
     },
     /// All cases are switched off, or none is for the transports that are left.
     #[error("no case is selected")]
     NothingToDo,
+}
+
+/// Refusals, those with the same reason as one.
+fn merged(refusals: &[String]) -> String {
+    let mut reasons: Vec<(Vec<&str>, &str)> = Vec::new();
+    for (transport, reason) in refusals.iter().filter_map(|refusal| refusal.split_once(": ")) {
+        match reasons.iter_mut().find(|(_, known)| *known == reason) {
+            Some((transports, _)) => transports.push(transport),
+            None => reasons.push((vec![transport], reason)),
+        }
+    }
+    if let [(_, reason)] = reasons[..] {
+        return reason.to_owned();
+    }
+    let texts = reasons.iter().map(|(transports, reason)| format!("{reason} ({})", transports.join(", ")));
+    texts.collect::<Vec<_>>().join("; ")
 }
 
 /// Checks a server: finds out what it offers, runs all selected cases over all transports that they are for, and
@@ -86,6 +103,7 @@ pub async fn run(
         progress(done, total);
     }
     report.finish(clock.elapsed());
+    env.unanswered.end(env.options.timeout).await;
     Ok(report)
 }
 
@@ -94,7 +112,8 @@ async fn meet(target: Target, options: Options) -> Result<Arc<Env>, CheckError> 
     let dialer = Dialer::new(target.clone(), &options).map_err(CheckError::Setup)?;
     let random = getrandom::u64().map_err(|error| CheckError::Setup(io::Error::other(error)))?;
     let run = format!("{random:016x}");
-    let env = Env { target, options, dialer, server: Server::default(), run };
+    let (server, unanswered) = (Server::default(), Unanswered::default());
+    let env = Env { target, options, dialer, server, unanswered, run };
     let server = probe(&Arc::new(env.clone())).await;
     if server.transports.is_empty() {
         return Err(CheckError::NoServer { target: env.target.to_string(), refusals: server.refusals });
@@ -142,8 +161,9 @@ fn verdict(outcome: Outcome, log: &Log) -> Verdict {
     }
 }
 
-/// A case waits for several answers, and for a held connect now and then.
+/// A case waits for many answers, each of which has its own time, and for held connects now and then. This is for what
+/// goes on for ever, not for servers that are slow.
 fn limit(env: &Env, case: &Case) -> Duration {
-    let steps = env.options.timeout * 6;
-    if case.slow { steps + env.server.timeout() * 3 + Duration::from_secs(60) } else { steps }
+    let steps = env.options.timeout * 30 + env.server.timeout() * 3;
+    if case.slow { steps + Duration::from_secs(60) } else { steps }
 }

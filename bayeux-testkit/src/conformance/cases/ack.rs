@@ -288,9 +288,13 @@ async fn ack_of_an_older_number_repeats_nothing_acknowledged(cx: &Cx) -> Outcome
     let channel = cx.channel("a");
     let mut alice = Acked::subscribed(cx, &channel).await?;
     publish(cx, &channel, &[1]).await?;
-    while alice.client.inbox.is_empty() {
+    for _ in 0..20 {
         alice.connect().await?;
+        if !alice.client.inbox.is_empty() {
+            break;
+        }
     }
+    ensure!(!alice.client.inbox.is_empty(), "expected the message with a connect, it did not come");
     alice.client.inbox.clear();
     // It acknowledges the message; what follows cannot take that back.
     alice.connect().await?;
@@ -315,7 +319,5 @@ async fn ack_starts_anew_with_a_session(cx: &Cx) -> Outcome {
 async fn ack_holds_a_connect_without_loss(cx: &Cx) -> Outcome {
     let mut alice = Acked::new(cx).await?;
     let mut held = alice.client.start_connect(json!({"ext": {"ack": alice.batch}})).await?;
-    let pending = alice.client.is_pending(&mut held, std::time::Duration::from_millis(300)).await?;
-    ensure!(pending, "expected the connect to be held");
-    Ok(())
+    alice.client.stays_held(&mut held).await
 }

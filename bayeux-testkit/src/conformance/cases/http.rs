@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conformance::case::{Case, HTTP, LONG_POLLING, POLLING, case};
-use crate::conformance::client::Client;
+use crate::conformance::client::{Client, NOBODY};
 use crate::conformance::cx::Cx;
 use crate::conformance::outcome::{Outcome, Stop, brief, ensure};
 use crate::conformance::wire::{Http1, Request, Response, within};
@@ -208,7 +208,7 @@ async fn response_is_not_cached(cx: &Cx) -> Outcome {
 
 async fn bayeux_errors_have_status_200(cx: &Cx) -> Outcome {
     let mut client = cx.client().await?;
-    client.id = "nobody0123456789abcdefghij".to_owned();
+    client.id = NOBODY.to_owned();
     let connect = json!([client.connect_message(json!({}))]).to_string();
     let request = client.agent()?.request(connect.as_bytes());
     let status = client.respond(request).await?.status;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::conformance::case::{Case, HTTP2, case};
+use crate::conformance::client::HELD;
 use crate::conformance::cx::Cx;
 use crate::conformance::outcome::{Outcome, ensure};
 
@@ -61,7 +62,7 @@ async fn http2_holds_many_connects(cx: &Cx) -> Outcome {
     for client in &mut clients {
         holds.push(client.start_connect(json!({})).await?);
     }
-    tokio::time::sleep(Duration::from_millis(250)).await;
+    tokio::time::sleep(HELD).await;
     for (client, held) in clients.iter_mut().zip(&mut holds) {
         let pending = client.is_pending(held, Duration::ZERO).await?;
         ensure!(pending, "expected all connects to be held");

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conformance::case::{ANY, BIG, Case, HTTP, case};
+use crate::conformance::client::NOBODY;
 use crate::conformance::cx::Cx;
 use crate::conformance::outcome::{Outcome, brief, ensure};
 
@@ -460,7 +461,7 @@ async fn service_publish_reaches_no_subscriber(cx: &Cx) -> Outcome {
 /// The reply to a publish by a session that the server never gave.
 async fn publish_of_nobody(cx: &Cx, channel: &str) -> Outcome<crate::conformance::reply::Reply> {
     let mut client = cx.client().await?;
-    client.id = "nobody0123456789abcdefghij".to_owned();
+    client.id = NOBODY.to_owned();
     client.publish(channel, 1).await
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::conformance::case::{ANY, BIG, Case, case};
-use crate::conformance::client::Client;
+use crate::conformance::client::{Client, NOBODY};
 use crate::conformance::cx::Cx;
 use crate::conformance::outcome::Outcome;
 
@@ -402,7 +402,7 @@ async fn subscribe_service_succeeds(cx: &Cx) -> Outcome {
 /// A client that claims a session which the server never gave.
 async fn nobody(cx: &Cx) -> Outcome<Client> {
     let mut client = cx.client().await?;
-    client.id = "nobody0123456789abcdefghij".to_owned();
+    client.id = NOBODY.to_owned();
     Ok(client)
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::conformance::case::{Case, WEBSOCKET, case};
-use crate::conformance::client::{Reaction, upgrade, upgrade_request, upgrade_with};
+use crate::conformance::client::{NOBODY, Reaction, upgrade, upgrade_request, upgrade_with};
 use crate::conformance::cx::Cx;
 use crate::conformance::outcome::{Outcome, ensure};
 use crate::conformance::reply::envelope;
@@ -413,7 +413,7 @@ async fn messages_are_answered_in_order(cx: &Cx) -> Outcome {
 
 async fn unknown_session_leaves_the_websocket_open(cx: &Cx) -> Outcome {
     let mut client = cx.client().await?;
-    client.id = "nobody0123456789abcdefghij".to_owned();
+    client.id = NOBODY.to_owned();
     client.publish(&cx.channel("a"), 1).await?.refused()?;
     client.handshake().await?.successful()?;
     Ok(())
