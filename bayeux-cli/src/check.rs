@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use bayeux_testkit::conformance::{
-    self, Case, CheckError, Expectations, Options, Profile, Target, TargetError, Transport,
+    self, Case, CheckError, Expectations, Options, Profile, Report, Target, TargetError, Transport,
 };
 use clap::builder::PossibleValuesParser;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
@@ -22,6 +22,12 @@ enum Error {
     HandshakeExt(#[source] serde_json::Error),
     #[error("--channel-prefix {0:?} is not a channel, such as /test")]
     Prefix(String),
+    #[error("no case matches {0:?}; --list with --profile, --hostile and --slow shows more of them")]
+    Pattern(String),
+    #[error("{pattern:?} means no case without {}", flags.join(" and "))]
+    Unselected { pattern: String, flags: Vec<String> },
+    #[error("there is no directory for {}", .0.display())]
+    Directory(PathBuf),
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("{} is not a list of expected deviations", path.display())]
@@ -39,6 +45,7 @@ impl Error {
     fn is_usage(&self) -> bool {
         match self {
             Self::Target(_) | Self::Header(_) | Self::HandshakeExt(_) | Self::Prefix(_) => true,
+            Self::Pattern(_) | Self::Unselected { .. } | Self::Directory(_) => true,
             Self::Read { .. } | Self::Expect { .. } => true,
             Self::Write { .. } | Self::Runtime(_) | Self::Check(_) => false,
         }
@@ -51,9 +58,8 @@ pub(crate) fn command() -> Command {
         Arg::new(name).long(name).value_name(value).help(help)
     };
     let flag = |name: &'static str, help: &'static str| Arg::new(name).long(name).action(ArgAction::SetTrue).help(help);
-    let file = |name: &'static str, help: &'static str| {
-        value(name, "FILE", help).value_parser(value_parser!(PathBuf)).help_heading("Reports")
-    };
+    let several = |arg: Arg| arg.action(ArgAction::Append).value_delimiter(',');
+    let file = |name: &'static str, help: &'static str| value(name, "FILE", help).value_parser(value_parser!(PathBuf));
     Command::new("check")
         .about("Checks whether a server speaks Bayeux as its clients need it")
         .after_help(
@@ -66,25 +72,27 @@ pub(crate) fn command() -> Command {
                 .required_unless_present("list")
                 .help("The endpoint: http, https, ws, wss"),
         )
+        .next_help_heading("Cases")
         .arg(
-            value("profile", "PROFILE", "Whose promises to check [default: bayeux-1.0, cometd]")
-                .action(ArgAction::Append)
-                .value_delimiter(',')
+            several(value("profile", "PROFILE", "Whose promises to check [default: bayeux-1.0, cometd]"))
                 .value_parser(PossibleValuesParser::new(Profile::ALL.map(Profile::name))),
         )
-        .arg(flag("strict", "Let any failure make the exit code 1"))
         .arg(
-            value("transport", "TRANSPORT", "Only over this one [default: all that the server offers]")
-                .action(ArgAction::Append)
-                .value_delimiter(',')
+            several(value("transport", "TRANSPORT", "Only over this one [default: all that the server offers]"))
                 .value_parser(PossibleValuesParser::new(Transport::ALL.map(Transport::name))),
         )
-        .arg(value("only", "PATTERN", "Only these cases").action(ArgAction::Append).value_delimiter(','))
-        .arg(value("skip", "PATTERN", "Not these cases").action(ArgAction::Append).value_delimiter(','))
+        .arg(several(value("only", "PATTERN", "Only these cases")))
+        .arg(several(value("skip", "PATTERN", "Not these cases")))
         .arg(flag("hostile", "Also send what no decent client sends"))
         .arg(flag("slow", "Also wait for what takes the server as long as it advises"))
         .arg(flag("list", "List the cases instead of running them"))
-        .arg(value("expect", "FILE", "Deviations that are known, in TOML").value_parser(value_parser!(PathBuf)))
+        .next_help_heading("Outcome")
+        .arg(flag("strict", "Let any failure make the exit code 1"))
+        .arg(file("expect", "Deviations that are known, in TOML"))
+        .arg(file("json", "Write the report as JSON"))
+        .arg(file("junit", "Write the report as JUnit XML"))
+        .arg(file("html", "Write the report as a page"))
+        .next_help_heading("Conversation")
         .arg(value("timeout", "TIME", "How long to wait for an answer [default: 10s]").value_parser(time))
         .arg(
             value("jobs", "N", "Cases that run at the same time [default: 8]")
@@ -93,14 +101,8 @@ pub(crate) fn command() -> Command {
         .arg(value("channel-prefix", "CHANNEL", "Where the suite's channels are [default: /conformance]"))
         .arg(value("header", "NAME:VALUE", "A header for each request").action(ArgAction::Append))
         .arg(value("handshake-ext", "JSON", "Members for the ext of each handshake"))
-        .arg(
-            value("ca", "FILE", "Authorities to trust, PEM [default: the system's]")
-                .value_parser(value_parser!(PathBuf)),
-        )
+        .arg(file("ca", "Authorities to trust, PEM [default: the system's]"))
         .arg(flag("insecure", "Accept any TLS certificate").conflicts_with("ca"))
-        .arg(file("json", "Write the report as JSON"))
-        .arg(file("junit", "Write the report as JUnit XML"))
-        .arg(file("html", "Write the report as a page"))
 }
 
 /// Runs what the command line asks for.
@@ -117,11 +119,16 @@ pub(crate) fn main(matches: &ArgMatches) -> ExitCode {
 
 fn run(matches: &ArgMatches) -> Result<ExitCode, Error> {
     let options = options(matches)?;
+    patterns_mean_something(&options)?;
     if matches.get_flag("list") {
         crate::print(&list(&options));
         return Ok(ExitCode::SUCCESS);
     }
     let target = Target::parse(matches.get_one::<String>("url").map_or("", String::as_str))?;
+    // Better now than when all is done.
+    for (name, _) in REPORTS {
+        reachable(matches, name)?;
+    }
     let expectations = matches.get_one::<PathBuf>("expect").map(|path| expectations(path)).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Error::Runtime)?;
     let mut report = runtime.block_on(conformance::run(target, options, progress()))?;
@@ -129,11 +136,54 @@ fn run(matches: &ArgMatches) -> Result<ExitCode, Error> {
         report.expect(expectations);
     }
     crate::print(&report.terminal(io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none()));
-    write(matches, "json", || report.json())?;
-    write(matches, "junit", || report.junit())?;
-    write(matches, "html", || report.html())?;
+    for (name, form) in REPORTS {
+        write(matches, name, || form(&report))?;
+    }
     let acceptable = report.is_acceptable(matches.get_flag("strict"));
     Ok(if acceptable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A form of the report.
+type Form = fn(&Report) -> String;
+
+/// The flags that name files to write, and in which form.
+const REPORTS: [(&str, Form); 3] = [("json", Report::json), ("junit", Report::junit), ("html", Report::html)];
+
+/// The directory of a file that is to be written exists.
+fn reachable(matches: &ArgMatches, name: &str) -> Result<(), Error> {
+    let Some(path) = matches.get_one::<PathBuf>(name) else { return Ok(()) };
+    match path.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() && !directory.is_dir() => {
+            Err(Error::Directory(path.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A pattern with a spelling mistake must not pass for a server without one.
+fn patterns_mean_something(options: &Options) -> Result<(), Error> {
+    let catalogue = conformance::catalogue();
+    let meant = |pattern: &str| catalogue.iter().filter(|case| case.matches(pattern)).collect::<Vec<_>>();
+    for pattern in options.only.iter().chain(&options.skip) {
+        if meant(pattern).is_empty() {
+            return Err(Error::Pattern(pattern.clone()));
+        }
+    }
+    for pattern in &options.only {
+        let flags = meant(pattern).into_iter().map(|case| flags_for(case, options)).min_by_key(Vec::len);
+        if let Some(flags) = flags.filter(|flags| !flags.is_empty()) {
+            return Err(Error::Unselected { pattern: pattern.clone(), flags });
+        }
+    }
+    Ok(())
+}
+
+/// The flags that are missing for a case to run.
+fn flags_for(case: &Case, options: &Options) -> Vec<String> {
+    let profile = (!options.profiles.contains(&case.profile)).then(|| format!("--profile {}", case.profile.name()));
+    let hostile = (case.hostile && !options.hostile).then(|| "--hostile".to_owned());
+    let slow = (case.slow && !options.slow).then(|| "--slow".to_owned());
+    profile.into_iter().chain(hostile).chain(slow).collect()
 }
 
 fn options(matches: &ArgMatches) -> Result<Options, Error> {
@@ -237,4 +287,38 @@ fn line(case: &Case) -> String {
         case.profile.name(),
         transports.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(flags: &[&str]) -> Option<String> {
+        let matches = command().try_get_matches_from([&["check", "http://localhost/"], flags].concat());
+        let options = options(&matches.expect("these flags exist")).expect("these options are valid");
+        patterns_mean_something(&options).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn patterns_that_mean_nothing_are_told() {
+        for (flags, expected) in [
+            (&["--only", "connect"][..], None),
+            (&["--only", "XA-*", "--skip", "ack-needs-true"], None),
+            // Cases that are switched off anyhow may be skipped.
+            (&["--skip", "hostile-depth"], None),
+            (&["--only", "conect"], Some("no case matches \"conect\"")),
+            (&["--skip", "conect"], Some("no case matches \"conect\"")),
+            (&["--only", "hostile-id"], Some("\"hostile-id\" means no case without --hostile")),
+            (&["--only", "hostile-depth"], Some("means no case without --profile ours and --hostile")),
+            (&["--only", "hostile-depth", "--hostile"], Some("means no case without --profile ours")),
+            (&["--only", "session-*-expires"], Some("means no case without --slow")),
+        ] {
+            let refusal = refusal(flags);
+            let as_expected = match (&refusal, expected) {
+                (Some(refusal), Some(expected)) => refusal.contains(expected),
+                (refusal, expected) => refusal.is_none() && expected.is_none(),
+            };
+            assert!(as_expected, "{flags:?}: {refusal:?}");
+        }
+    }
 }

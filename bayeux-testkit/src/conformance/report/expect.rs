@@ -50,16 +50,17 @@ impl Report {
             if let Some(name) = deviation.transports.iter().find(|name| Transport::from_name(name).is_none()) {
                 self.outdated.push(format!("{name}, given for {}, is no transport", deviation.case));
             }
+            let mut passed = Vec::new();
             let Some(case) = self.cases.iter_mut().find(|case| case.id == deviation.case) else { continue };
             for run in case.runs.iter_mut().filter(|run| deviation.covers(run.transport)) {
                 match run.verdict {
                     Verdict::Failed { .. } => run.expected = Some(deviation.reason.clone()),
-                    Verdict::Passed if !deviation.sometimes => {
-                        let text = format!("{} passes over {}", deviation.case, run.transport.name());
-                        self.outdated.push(text);
-                    }
+                    Verdict::Passed if !deviation.sometimes => passed.push(run.transport.name()),
                     Verdict::Passed | Verdict::Skipped { .. } => {}
                 }
+            }
+            if !passed.is_empty() {
+                self.outdated.push(format!("{} passes over {}", deviation.case, passed.join(", ")));
             }
         }
     }

@@ -6,25 +6,17 @@ use super::{Count, Report, Run, Summary, Tested, Verdict, wire};
 
 impl Report {
     /// The report as JUnit XML: a suite for each family, a test for each case and transport. Failures that were
-    /// expected count as skipped.
+    /// expected count as skipped; an expectation that is outdated is a test that fails.
     pub fn junit(&self) -> String {
         let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
-        let _ = writeln!(
-            xml,
-            "<testsuites name=\"bayeux check {}\" time=\"{}\">",
-            escape(&self.target),
-            seconds(self.millis)
-        );
+        let all = Count::of(self.cases.iter().flat_map(|case| &case.runs).map(Run::summary));
+        let name = escape(&format!("bayeux check {}", self.target));
+        let _ = writeln!(xml, "<testsuites name=\"{name}\" {}>", numbers(all, self.outdated.len(), self.millis));
         for family in self.families() {
-            let count = Count::of(family.iter().flat_map(|case| &case.runs).map(Run::summary));
-            let tests = count.passed + count.failed + count.expected + count.skipped;
-            let _ = writeln!(
-                xml,
-                "  <testsuite name=\"{}\" tests=\"{tests}\" failures=\"{}\" skipped=\"{}\">",
-                escape(&family[0].family),
-                count.failed,
-                count.skipped + count.expected
-            );
+            let runs = || family.iter().flat_map(|case| &case.runs);
+            let (count, millis) = (Count::of(runs().map(Run::summary)), runs().map(|run| run.millis).sum());
+            let name = escape(&family[0].family);
+            let _ = writeln!(xml, "  <testsuite name=\"{name}\" {}>", numbers(count, 0, millis));
             for case in family {
                 for run in &case.runs {
                     test(&mut xml, case, run);
@@ -32,9 +24,31 @@ impl Report {
             }
             xml.push_str("  </testsuite>\n");
         }
+        if !self.outdated.is_empty() {
+            let numbers = numbers(Count::default(), self.outdated.len(), 0);
+            let _ = writeln!(xml, "  <testsuite name=\"expectations\" {numbers}>");
+            for outdated in &self.outdated {
+                let name = escape(outdated);
+                let _ = writeln!(xml, "    <testcase classname=\"expectations\" name=\"{name}\" time=\"0\">");
+                let _ = writeln!(xml, "      <failure message=\"not as expected: {name}\"/>\n    </testcase>");
+            }
+            xml.push_str("  </testsuite>\n");
+        }
         xml.push_str("</testsuites>\n");
         xml
     }
+}
+
+/// The attributes that say how many tests there are, and how many of them failed or were skipped.
+fn numbers(count: Count, outdated: usize, millis: u64) -> String {
+    let Count { passed, failed, expected, skipped } = count;
+    format!(
+        "tests=\"{}\" failures=\"{}\" errors=\"0\" skipped=\"{}\" time=\"{}\"",
+        passed + failed + expected + skipped + outdated,
+        failed + outdated,
+        skipped + expected,
+        seconds(millis)
+    )
 }
 
 fn test(xml: &mut String, case: &Tested, run: &Run) {

@@ -213,3 +213,98 @@ fn wire(line: &Line) -> String {
     };
     format!("{:>6} ms {} {arrow} {}", line.at, line.link, line.text)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::catalogue;
+
+    const LINES: &[&str] = &["http-1 -> what was sent"];
+
+    fn failed(reason: &str) -> Verdict {
+        let line = |text: &&str| Line {
+            at: 7,
+            link: "http-1".to_owned(),
+            direction: Direction::Note,
+            text: (*text).to_owned(),
+        };
+        Verdict::Failed { reason: reason.to_owned(), transcript: LINES.iter().map(line).collect() }
+    }
+
+    /// What came of these cases over long-polling and over WebSocket.
+    fn report(verdicts: &[(&str, Verdict, Verdict)]) -> Report {
+        let target = Target::parse("http://localhost:8080/cometd").expect("a URL");
+        let mut report = Report::new(&target, SystemTime::UNIX_EPOCH, Server::default());
+        for (id, polling, websocket) in verdicts {
+            let case = catalogue().into_iter().find(|case| case.id == *id).expect("a case");
+            let mut tested = Tested::new(&case, Vec::new());
+            for (transport, verdict) in [(Transport::LongPolling, polling), (Transport::WebSocket, websocket)] {
+                tested.runs.push(Run { transport, verdict: verdict.clone(), millis: 1_500, expected: None });
+            }
+            report.cases.push(tested);
+        }
+        report.finish(Duration::from_millis(2_500));
+        report
+    }
+
+    fn deviation(case: &str, sometimes: bool) -> Deviation {
+        let (case, reason) = (case.to_owned(), "it is its way".to_owned());
+        Deviation { case, transports: Vec::new(), sometimes, reason }
+    }
+
+    fn last(text: &str) -> &str {
+        text.lines().last().unwrap_or_default()
+    }
+
+    #[test]
+    fn the_last_line_says_what_the_counts_mean() {
+        let must = ("connect-succeeds", failed("no"), Verdict::Passed);
+        let should = ("connect-is-held", Verdict::Passed, failed("no"));
+        let other = ("connect-succeeds", Verdict::Passed, Verdict::Passed);
+        for (verdicts, expected) in [
+            (vec![other.clone()], "No promise is broken. (2.5 s)"),
+            (vec![other, should.clone()], "What every server must do is kept; 1 other promise is broken. (2.5 s)"),
+            (vec![must.clone()], "1 promise that every server must keep is broken, and 0 of the others. (2.5 s)"),
+            (vec![must, should], "1 promise that every server must keep is broken, and 1 of the others. (2.5 s)"),
+        ] {
+            assert_eq!(last(&report(&verdicts).terminal(false)), expected);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_explained_once_for_all_its_transports() {
+        let text = report(&[("connect-is-held", failed("not this time"), failed("nor this"))]).terminal(false);
+        assert!(text.contains("          connect-is-held\n"), "{text}");
+        assert!(text.contains("not this time") && text.contains("nor this"), "{text}");
+        assert_eq!(text.matches(LINES[0]).count(), 1, "{text}");
+        let text = report(&[("connect-is-held", Verdict::Passed, failed("no"))]).terminal(false);
+        assert!(text.contains("          connect-is-held over websocket\n"), "{text}");
+    }
+
+    #[test]
+    fn known_deviations_are_told_with_their_reasons() {
+        let mut report = report(&[("connect-is-held", failed("no"), Verdict::Passed)]);
+        report.expect(&Expectations { deviations: vec![deviation("connect-is-held", true)] });
+        assert!(report.is_acceptable(true));
+        let text = report.terminal(false);
+        assert_eq!(last(&text), "No promise is broken that was not known to be. (2.5 s)");
+        assert!(text.contains("          connect-is-held over long-polling: it is its way\n"), "{text}");
+        assert!(report.junit().contains("<skipped message=\"it is its way\"/>"), "{}", report.junit());
+    }
+
+    #[test]
+    fn deviations_that_are_gone_count() {
+        let mut report = report(&[("connect-is-held", Verdict::Passed, Verdict::Passed)]);
+        report.expect(&Expectations {
+            deviations: vec![deviation("connect-is-held", false), deviation("nothing", false)],
+        });
+        assert!(!report.is_acceptable(false));
+        assert_eq!(report.outdated, ["connect-is-held passes over long-polling, websocket", "nothing is no case"]);
+        assert_eq!(last(&report.terminal(false)), "Known deviations are none any more. (2.5 s)");
+        let xml = report.junit();
+        let whole = "tests=\"4\" failures=\"2\" errors=\"0\" skipped=\"0\" time=\"2.5\"";
+        let family = "<testsuite name=\"connect\" tests=\"2\" failures=\"0\" errors=\"0\" skipped=\"0\" time=\"3\"";
+        let gone = "<failure message=\"not as expected: connect-is-held passes over long-polling, websocket\"/>";
+        assert!(xml.contains(whole) && xml.contains(family) && xml.contains(gone), "{xml}");
+    }
+}
