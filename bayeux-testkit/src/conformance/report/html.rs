@@ -35,9 +35,11 @@ impl Report {
         let total = |is: fn(&Count) -> usize| -> usize { Profile::ALL.iter().map(|p| is(&self.count(*p))).sum() };
         let (failed, musts) = (total(|count| count.failed), self.count(Profile::Bayeux).failed);
         let (class, verdict) = match (musts, failed + self.outdated.len()) {
+            (0, 0) if total(|count| count.expected) > 0 => ("good", "as expected".to_owned()),
             (0, 0) => ("good", "conforming".to_owned()),
             (0, n) => ("known", format!("{n} to look at")),
-            (n, _) => ("bad", format!("{n} of what every server must do is broken")),
+            (1, _) => ("bad", "1 promise that every server must keep is broken".to_owned()),
+            (n, _) => ("bad", format!("{n} promises that every server must keep are broken")),
         };
         let _ = write!(
             page,
@@ -155,6 +157,11 @@ fn row(page: &mut String, case: &Tested, transports: &[Transport]) {
         escape(&case.id),
         rules.join(" ")
     );
+    let mut known: Vec<&str> = case.runs.iter().filter_map(|run| run.expected.as_deref()).collect();
+    known.dedup();
+    for reason in known {
+        let _ = write!(page, "<p class=\"why known\">Known: {}</p>", escape(reason));
+    }
     for run in &case.runs {
         explain(page, case, run);
     }
@@ -189,9 +196,6 @@ fn explain(page: &mut String, case: &Tested, run: &Run) {
     let (open, known) = if run.expected.is_some() { ("", " known") } else { (" open", "") };
     let _ = write!(page, "<details{open}><summary>over {}</summary>", run.transport.name());
     let _ = write!(page, "<p class=\"why{known}\">{}</p>", escape(reason));
-    if let Some(expected) = &run.expected {
-        let _ = write!(page, "<p class=\"why known\">Known: {}</p>", escape(expected));
-    }
     page.push_str("<ul class=\"rules\">");
     for rule in &case.rules {
         let _ = write!(page, "<li>{}: {}</li>", escape(&rule.id), escape(&rule.text));

@@ -290,6 +290,8 @@ mod tests {
         assert_eq!(last(&text), "No promise is broken that was not known to be. (2.5 s)");
         assert!(text.contains("          connect-is-held over long-polling: it is its way\n"), "{text}");
         assert!(report.junit().contains("<skipped message=\"it is its way\"/>"), "{}", report.junit());
+        let page = report.html();
+        assert!(page.contains(">as expected<") && page.contains("Known: it is its way"), "{page}");
     }
 
     #[test]
