@@ -127,6 +127,16 @@ pub(crate) enum Flow {
     NoReply,
 }
 
+/// How far a message came.
+enum Progress {
+    /// It waits, for a verdict or a channel.
+    Waits,
+    /// Its reply is complete.
+    Replies,
+    /// It has no reply, or none now.
+    Ends,
+}
+
 /// Lanes that wait, and what decisions they wait for.
 #[derive(Default)]
 pub(crate) struct Lanes {
@@ -288,18 +298,28 @@ impl Engine {
         if let Some(conn) = lane.conn.and_then(|key| self.conns.get_mut(key)) {
             conn.lane = None;
         }
+        let mut waited = lane.work.take();
         loop {
-            if let Some(work) = lane.work.take()
-                && let Some(work) = self.process(&mut lane, work, verdict.take())
-            {
-                lane.work = Some(work);
-                self.park(lane);
-                return;
-            }
-            if let Some(message) = lane.messages.next() {
-                lane.work = Some(self.begin(message));
-            } else if !self.next_envelope(&mut lane) {
-                return;
+            let mut work = match waited.take() {
+                Some(work) => work,
+                None => match lane.messages.next() {
+                    Some(message) => self.begin(message),
+                    None if self.next_envelope(&mut lane) => continue,
+                    None => return,
+                },
+            };
+            match self.process(&mut lane, &mut work, verdict.take()) {
+                Progress::Waits => {
+                    lane.work = Some(work);
+                    self.park(lane);
+                    return;
+                }
+                Progress::Replies => {
+                    // A listener stopped it.
+                    self.confirm(work.receipt.take(), false);
+                    Self::reply(&mut lane, work);
+                }
+                Progress::Ends => {}
             }
         }
     }
@@ -479,8 +499,8 @@ impl Engine {
         Ok(name)
     }
 
-    /// Moves a message on. Returned: it must wait.
-    fn process(&mut self, lane: &mut Lane, mut work: Work, mut verdict: Option<Verdict>) -> Option<Work> {
+    /// Moves a message on, as far as it comes.
+    fn process(&mut self, lane: &mut Lane, work: &mut Work, mut verdict: Option<Verdict>) -> Progress {
         let mut flow = if work.reply.error.is_some() && matches!(work.step, Step::Incoming) {
             Flow::Reply
         } else {
@@ -489,17 +509,17 @@ impl Engine {
         loop {
             flow = match flow {
                 Flow::Go(step) => match verdict.take() {
-                    Some(verdict) => self.continue_after(lane, &mut work, step, verdict),
-                    None => self.enter(lane, &mut work, step),
+                    Some(verdict) => self.continue_after(lane, work, step, verdict),
+                    None => self.enter(lane, work, step),
                 },
                 Flow::Ask(point, step) if !self.hooks.points().contains(point.flag()) => {
-                    self.proceed(lane, &mut work, step, Ruling::Allow)
+                    self.proceed(lane, work, step, Ruling::Allow)
                 }
-                Flow::Ask(point, step) => match self.consult(lane, &mut work, &step, point) {
-                    Some(answer) => self.continue_after(lane, &mut work, step, answer),
+                Flow::Ask(point, step) => match self.consult(lane, work, &step, point) {
+                    Some(answer) => self.continue_after(lane, work, step, answer),
                     None => {
                         work.step = step;
-                        return Some(work);
+                        return Progress::Waits;
                     }
                 },
                 Flow::Await(channel, step) => {
@@ -507,22 +527,17 @@ impl Engine {
                     if self.channels.wait(channel.text(), lane.id) {
                         self.request_channel(channel);
                     }
-                    return Some(work);
+                    return Progress::Waits;
                 }
                 Flow::Find(channel, step) => {
                     work.step = step;
                     if self.channels.wait(channel.text(), lane.id) {
                         self.look_for_channel(channel);
                     }
-                    return Some(work);
+                    return Progress::Waits;
                 }
-                Flow::Reply => {
-                    // A listener stopped it.
-                    self.confirm(work.receipt.take(), false);
-                    Self::reply(lane, work);
-                    return None;
-                }
-                Flow::NoReply => return None,
+                Flow::Reply => return Progress::Replies,
+                Flow::NoReply => return Progress::Ends,
             };
         }
     }

@@ -395,7 +395,7 @@ impl State {
         if into.len() == before && drained != Drained::Finished {
             return None;
         }
-        trace::sent(conn, engine.session_of(conn), into.get(before..).unwrap_or_default());
+        trace::sent(conn, engine, into.get(before..).unwrap_or_default());
         let wrote = match writer {
             Some(Writer::Stream(writer)) => writer.write(now, direct, bytes),
             Some(Writer::Response(writer)) if drained == Drained::Finished && is_small(direct) => {

@@ -1,6 +1,6 @@
 //! Messages in the log, at debug level: each in and out, with its connection, session and channel.
 
-use bayeux_core::{ClientId, ConnectionKey};
+use bayeux_core::{ClientId, ConnectionKey, Engine};
 use bayeux_proto::{Batch, Outgoing, encode};
 use bytes::BytesMut;
 
@@ -22,11 +22,11 @@ pub(crate) fn received(conn: ConnectionKey, batch: &Batch) {
 }
 
 /// Logs what a connection is sent.
-pub(crate) fn sent(conn: ConnectionKey, session: Option<&ClientId>, messages: &[Outgoing]) {
+pub(crate) fn sent(conn: ConnectionKey, engine: &Engine, messages: &[Outgoing]) {
     if !tracing::enabled!(tracing::Level::DEBUG) {
         return;
     }
-    let session = session.map(ClientId::as_str).unwrap_or_default();
+    let session = engine.session_of(conn).map(ClientId::as_str).unwrap_or_default();
     for message in messages {
         let channel = match message {
             Outgoing::Event(event) => &**event.channel(),
