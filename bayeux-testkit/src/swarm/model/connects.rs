@@ -178,7 +178,7 @@ impl Model {
     }
 
     /// Whether a message that has no reply yet may have taken a session from this connection since that moment.
-    fn may_be_moved(&self, id: &str, but: Peer, since: Moment) -> bool {
+    pub(super) fn may_be_moved(&self, id: &str, but: Peer, since: Moment) -> bool {
         let others = self.lines.iter().filter(|(peer, _)| **peer != but);
         let mut requests = others.flat_map(|(peer, line)| line.requests.iter().map(move |request| (peer, request)));
         requests.any(|(peer, request)| {
@@ -441,12 +441,18 @@ impl Model {
                 let moving = self.transports_under_way(&id).any(|other| before != Some(Known::Sure(other)))
                     || self.connects_elsewhere(&id, peer);
                 let Some(session) = self.sessions.get_mut(&id) else { return Ok(()) };
-                let now = match session.transport {
+                let mut now = match session.transport {
                     // Its reply was made before the advice changed, or the transport, and was not drained until now.
                     _ if moving || fixed.is_some_and(|fixed| session.has_changed_since(fixed)) => Known::Unsure,
                     Known::Sure(now) => session.take_advice(now, self.config.transport(now)),
                     Known::Unsure => Known::Unsure,
                 };
+                if let Known::Sure(Advice { max_interval_ms: Some(millis), .. }) = &mut now
+                    && fixed.is_some_and(|fixed| session.max_interval_since > fixed)
+                {
+                    // That makes no advice due, and what was made before names what was set then (rules V-10, V-11).
+                    *millis = reply.advice.max_interval_ms.unwrap_or(*millis);
+                }
                 if now == Known::Unsure {
                     session.advised = Known::Unsure;
                 }

@@ -143,6 +143,8 @@ pub(super) struct Session {
     pub(super) advice_since: Moment,
     /// When the application last changed its timeout.
     pub(super) timeout_since: Moment,
+    /// When the application last changed its maxInterval.
+    pub(super) max_interval_since: Moment,
     /// When the application last changed whether it receives its own.
     pub(super) own_since: Moment,
     /// The rest behind which only connects carry its events.
@@ -227,6 +229,7 @@ impl Session {
             forget_batches: false,
             advice_since: 0,
             timeout_since: 0,
+            max_interval_since: 0,
             own_since: 0,
             deliver_only_since: 0,
             deliver_only_set: 0,
@@ -735,6 +738,7 @@ impl Model {
             SessionSetting::MaxInterval(time) => {
                 session.change_life();
                 session.own.max_interval = time;
+                session.max_interval_since = moment;
             }
             SessionSetting::MaxLazyTimeout(time) => {
                 session.own.max_lazy_timeout = time;
