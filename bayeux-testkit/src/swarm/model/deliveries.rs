@@ -614,7 +614,11 @@ impl Model {
         let replies = http || !answered.is_empty() || line.is_busy();
         let of_line = Some(*self.config.transport(line.transport)).filter(|_| replies);
         let Some(options) = of_line.or_else(|| self.options_of(session)) else { return Ok(()) };
-        let only = session.ack || session.own.deliver_only || options.meta_connect_deliver_only;
+        // What is being processed may have changed the session's transport, with the reply still to come (rule L-44).
+        let pushed_over = |transport| self.config.transport(transport).meta_connect_deliver_only;
+        let by_transport =
+            options.meta_connect_deliver_only && (replies || self.transports_under_way(id).all(pushed_over));
+        let only = session.ack || session.own.deliver_only || by_transport;
         let events = messages.iter().any(|message| matches!(message, Outgoing::Event(_)));
         // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
         let begun = http && line.fixed.is_some_and(|fixed| fixed < self.moment);
