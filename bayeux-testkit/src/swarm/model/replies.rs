@@ -134,11 +134,10 @@ impl Model {
         if let Some(transport) = transport {
             session.doubt_transport(transport, request.moment);
         }
+        // It counts for where its client is. Over HTTP it left alone what is held elsewhere.
+        session.note_target(peer, request.moment);
         if matches!(peer, Peer::Socket(_)) {
             session.note_move(peer, request.moment);
-        } else {
-            // It counts for where its client is, and left alone what is held elsewhere.
-            session.note_target(peer, request.moment);
         }
         if let Some(line) = self.lines.get_mut(&peer) {
             line.expiring.push(Expiring { session: id.clone(), hold: None });
