@@ -152,6 +152,7 @@ impl Model {
         let options = *self.config.transport(transport);
         let moment = self.moment;
         let left = self.first_to_leave(id).map_or(request.at, |at| at.min(request.at));
+        let overtaken = self.may_be_moved(id, peer, request.moment);
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.last_message = session.last_message.max(request.at);
         session.last_message_maybe = self.now;
@@ -172,8 +173,10 @@ impl Model {
                 if session.target != Known::Sure(Some(peer)) {
                     session.target = Known::Unsure;
                 }
-                session.note_move(peer, request.moment);
-                // What came later elsewhere may have been processed before.
+                // What came later elsewhere may have been processed before: then this one has no say.
+                if !overtaken {
+                    session.note_move(peer, request.moment);
+                }
                 session.note_target(peer, moment);
             }
             if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
