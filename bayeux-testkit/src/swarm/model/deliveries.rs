@@ -770,7 +770,10 @@ fn in_order_of_its_publisher(session: &mut Session, id: &str, number: u64, event
 
 /// How long an event may wait at most.
 fn latest(session: &Session, event: &Event, default: Duration, rests: u64) -> Duration {
+    let before = session.max_lazy_before.unwrap_or(default);
     let default = session.own.max_lazy_timeout.unwrap_or(default);
+    // The timer may run already, which nothing that the application sets makes any shorter (rule Q-33).
+    let default = if session.max_lazy_since > event.began { default.max(before) } else { default };
     let by_channel = match event.channel.as_str() {
         LAZY => Some(default),
         LAZY_SOON => Some(LAZY_SOON_TIMEOUT),

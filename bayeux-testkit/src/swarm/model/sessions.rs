@@ -153,6 +153,9 @@ pub(super) struct Session {
     deliver_only_set: Moment,
     /// Whether the application ever changed how long lazy events wait.
     pub(super) lazy_since: u64,
+    /// When it last did, and what was set before.
+    pub(super) max_lazy_since: Moment,
+    pub(super) max_lazy_before: Option<Duration>,
 }
 
 /// What the application set (rule O-40).
@@ -234,6 +237,8 @@ impl Session {
             deliver_only_since: 0,
             deliver_only_set: 0,
             lazy_since: 0,
+            max_lazy_since: 0,
+            max_lazy_before: None,
         }
     }
 
@@ -741,7 +746,10 @@ impl Model {
                 session.max_interval_since = moment;
             }
             SessionSetting::MaxLazyTimeout(time) => {
-                session.own.max_lazy_timeout = time;
+                if session.own.max_lazy_timeout != time {
+                    session.max_lazy_since = moment;
+                    session.max_lazy_before = std::mem::replace(&mut session.own.max_lazy_timeout, time);
+                }
                 session.lazy_since = rests.max(1);
             }
             SessionSetting::BroadcastToPublisher(on) => {
