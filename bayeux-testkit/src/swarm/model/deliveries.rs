@@ -661,7 +661,9 @@ impl Model {
             let removed = self.ending.get(id).is_some_and(|reason| !is_disconnect(*reason));
             // The connect that is held elsewhere takes them, or the WebSocket, in as many frames as it needs (rule D-2).
             let elsewhere = ended && (self.has_connect_elsewhere(id, peer) || session.may_be_pushed_elsewhere(peer));
-            let big = session.ack && ended || nobody || removed || elsewhere;
+            // A response of it that broke since then had them, and there is no queue to which they could go back (rule L-46).
+            let lost = session.ended.is_some_and(|(at, ..)| session.put_back.is_some_and(|broke| broke > at));
+            let big = session.ack && ended || nobody || removed || elsewhere || lost;
             if !big {
                 return Err(format!("Q-14: event {} stayed behind when a response took what {id} had", owed.number));
             }
