@@ -417,6 +417,15 @@ impl Engine {
         session.after_taking();
     }
 
+    /// Moves to the connection what the last batch of a session had no room for.
+    fn take_put_off(&mut self, key: ConnKey, session: SessionKey) {
+        let Some(sent) = self.sessions.get(session).and_then(|session| session.unacknowledged.as_deref()) else {
+            return;
+        };
+        let Some(conn) = self.conns.get_mut(key) else { return };
+        conn.out.extend(sent.put_off().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+    }
+
     /// Finishes a reply and puts it behind what the connection writes already.
     pub(crate) fn settle_reply(&mut self, key: ConnKey, pending: Pending) {
         let out = self.finish_reply(key, pending);
@@ -519,9 +528,11 @@ impl Engine {
         }
         let waits = |conn: &Conn| conn.replies.iter().any(|pending| pending.is_connect_of(from));
         if acknowledges && (reply.is_some() || self.conns.get(key).is_some_and(waits)) {
-            // The connect said what the client has. Without one, it may well have all that was sent.
+            // The connect said what the client has.
             self.take_batch(key, Some(from), usize::MAX);
         } else {
+            // Without one, it may well have all that was sent, save what the last batch had no room for.
+            self.take_put_off(key, from);
             self.take_events(key, Some(from), u64::MAX);
         }
         if let Some(mut reply) = reply {

@@ -31,8 +31,8 @@ pub(crate) struct Unacknowledged {
     batch: u64,
     sent: VecDeque<Sent>,
     bytes: usize,
-    /// Whether the last of them had no room in the last batch.
-    put_off: bool,
+    /// How many there were at their end that had no room in the last batch.
+    put_off: usize,
 }
 
 /// An event that was sent.
@@ -55,7 +55,7 @@ impl Sent {
 impl Unacknowledged {
     /// Nothing sent yet (rule XA-3).
     pub(crate) fn new() -> Self {
-        Self { batch: 1, sent: VecDeque::new(), bytes: 0, put_off: false }
+        Self { batch: 1, sent: VecDeque::new(), bytes: 0, put_off: 0 }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -101,7 +101,7 @@ impl Unacknowledged {
     /// The first `count` are sent again with the open batch. The others, if there are any, are of the next one, so that
     /// nobody takes an acknowledgement of this one for theirs; one of a batch that had them still is.
     pub(crate) fn repeat(&mut self, count: usize) {
-        self.put_off = count < self.len();
+        self.put_off = self.len().saturating_sub(count);
         let open = self.batch;
         for sent in self.sent.iter_mut().skip(count) {
             let first = std::mem::replace(&mut sent.batch, open + 1);
@@ -111,7 +111,13 @@ impl Unacknowledged {
 
     /// Whether some were put off: the client does not even ask for them, because it knows nothing of them.
     pub(crate) fn has_put_off(&self) -> bool {
-        self.put_off && self.len() > 0
+        self.put_off > 0 && self.len() > 0
+    }
+
+    /// Those that were put off.
+    pub(crate) fn put_off(&self) -> impl Iterator<Item = Frozen> {
+        let others = self.len().saturating_sub(self.put_off);
+        self.sent.iter().skip(others).map(|sent| sent.event.clone())
     }
 
     /// How many are of `batch` or earlier ones.

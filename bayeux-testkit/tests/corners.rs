@@ -567,3 +567,36 @@ fn events_put_off_do_not_wait_for_the_timeout_of_the_client() {
         }
     }
 }
+
+/// XA-5, D-10: and before what came later, where the application disconnects the session.
+#[test]
+fn events_put_off_are_among_the_last_words_of_a_session() {
+    for shards in SHARDS {
+        let mut options = Options::shards(shards);
+        options.config.acknowledge = true;
+        let mut world = World::new(options);
+        let mut alice = Client::long_polling(&mut world);
+        let hello = alice.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
+        let id = hello["clientId"].as_str().expect("a session").to_owned();
+        alice.set_id(&id);
+        alice.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        alice.subscribe(&mut world, "/a");
+        for n in 1..=3 {
+            publish(&mut world, "/a", &json!([n, "x".repeat(40_000)]));
+        }
+        let lost = alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+        assert_eq!(alice.replies(&world, &lost).len(), 1, "all three are with it, and it is lost");
+        let socket = world.open_socket();
+        let mut alice = alice.moved(Via::Socket(socket));
+        alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+        publish(&mut world, "/a", &json!([4]));
+        let session = world.session(&id).expect("it is there").clone();
+        world.command(Command::Disconnect { session });
+        let frames = world.take_frames(socket);
+        let messages: Vec<Value> = frames.into_iter().flat_map(|frame| frame.messages).collect();
+        let events = messages.iter().filter(|message| message["channel"] == "/a");
+        let numbers: Vec<_> = events.map(|event| event["data"][0].clone()).collect();
+        assert_eq!(numbers, [1, 2, 3, 4], "{shards} shards");
+        assert_eq!(messages.last().expect("a farewell")["channel"], "/meta/disconnect");
+    }
+}
