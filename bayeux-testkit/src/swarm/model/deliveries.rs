@@ -324,7 +324,8 @@ impl Model {
     /// comes, if it does.
     pub(super) fn deliver(&mut self, peer: Peer, event: &Frozen, rest: &[Outgoing], riding: Option<&str>) -> Verdict {
         let Some(line) = self.lines.get(&peer) else { return Err(format!("{peer:?}: an event before anything else")) };
-        let left = || self.last_words_on(peer, rest).or_else(|| self.farewell_due_on(peer, line));
+        let last_words = || self.last_words_on(peer, rest).filter(|id| self.may_be_left_by(id, event));
+        let left = || last_words().or_else(|| self.farewell_due_on(peer, line));
         let of_line = || left().or_else(|| self.whose(peer, line, rest));
         let Some(id) = riding.map(str::to_owned).or_else(of_line) else {
             return Err(format!("{peer:?}: an event on {} without a session", event.channel()));
@@ -411,15 +412,29 @@ impl Model {
     /// The session that is ending whose held connect is still to be answered on a WebSocket that another one has taken:
     /// what comes in parts before that reply is what the first one left (rules D-2, D-10).
     fn last_words_on(&self, peer: Peer, rest: &[Outgoing]) -> Option<String> {
-        let line = self.lines.get(&peer).filter(|_| matches!(peer, Peer::Socket(_)))?;
+        // Where there is no budget, that reply comes with all of it.
+        let line = self.lines.get(&peer).filter(|_| matches!(peer, Peer::Socket(_)) && self.socket_in_parts)?;
         if rest.iter().any(|message| matches!(message, Outgoing::Reply(_))) {
             return None;
         }
         let mut held = line.requests.iter().filter(|request| request.held);
         held.find_map(|request| match &request.claim {
-            Claim::Of(id) | Claim::May(id) if self.has_last_connect(id, request) => Some(id.clone()),
+            Claim::Of(id) | Claim::May(id)
+                if self.has_last_connect(id, request) && !self.left_to_disconnect(id, peer, request) =>
+            {
+                Some(id.clone())
+            }
             Claim::Of(_) | Claim::May(_) | Claim::Nobody => None,
         })
+    }
+
+    /// Whether an event may be of what a session leaves. Before its end was told, others may still be on their way to the
+    /// session that has taken its WebSocket.
+    fn may_be_left_by(&self, id: &str, event: &Frozen) -> bool {
+        let Some(session) = self.alive(id) else { return true };
+        let number = event.thaw().data.and_then(|data| facts::number_in(data.as_str()));
+        let event = number.and_then(|number| self.events.get(&number));
+        event.is_none_or(|event| may_get(session, id, event).is_ok())
     }
 
     /// Whether that is the connect by which a disconnected session hears of it.
@@ -429,6 +444,21 @@ impl Model {
         };
         let reason = session.ended.map(|(.., reason)| reason).or_else(|| self.ending.get(id).copied());
         reason.is_some_and(is_disconnect)
+    }
+
+    /// Whether its client has left that connect for another WebSocket, to disconnect there (rule L-43).
+    fn left_to_disconnect(&self, id: &str, but: Peer, connect: &Request) -> bool {
+        let ended = self.sessions.get(id).and_then(|session| session.ended).map(|(.., reason)| reason);
+        if ended.or_else(|| self.ending.get(id).copied()) != Some(RemovalReason::ClientDisconnect) {
+            return false;
+        }
+        let elsewhere = |peer: &Peer| *peer != but && matches!(peer, Peer::Socket(_));
+        let told = self.sessions.get(id).and_then(|session| session.disconnected_by);
+        let mut others = self.lines.iter().filter(|(peer, _)| elsewhere(peer)).flat_map(|(_, line)| &line.requests);
+        told.is_some_and(|(peer, serial)| elsewhere(&peer) && serial > connect.serial)
+            || others.any(|request| {
+                request.kind == Kind::Disconnect && request.serial > connect.serial && request.may_be_of(id)
+            })
     }
 
     /// The session that was bound to a WebSocket, and that the server has disconnected: what it left goes before anything

@@ -64,6 +64,8 @@ pub(super) struct Model {
     narrow: Option<usize>,
     /// Whether an HTTP response may be drained in parts.
     in_parts: bool,
+    /// Whether a WebSocket may be.
+    socket_in_parts: bool,
     /// More bytes than any event has.
     event_size_max: usize,
     now: Time,
@@ -111,6 +113,7 @@ impl Model {
             vetoes: setup.is(Knob::HookPoints),
             narrow: setup.channel_queue().map(|queue| queue.messages),
             in_parts: setup.is(Knob::ResponseBudget),
+            socket_in_parts: setup.is(Knob::Budget),
             event_size_max: setup.event_size_max(),
             now: Time::ZERO,
             moment: 0,
