@@ -80,9 +80,12 @@ impl Model {
     /// Whether a connect that came before, on another connection, has no reply yet: it may have taken the advice already
     /// (rule V-11).
     fn has_earlier_connect(&self, id: &str, but: Peer, serial: u64) -> bool {
-        let mut others = self.lines.iter().filter(|(peer, _)| **peer != but).flat_map(|(_, line)| &line.requests);
-        others.any(|request| {
-            request.kind == Kind::Connect && !request.held && request.serial < serial && request.may_be_of(id)
+        let others = self.lines.iter().filter(|(peer, _)| **peer != but);
+        let mut others = others.flat_map(|(_, line)| line.requests.iter().map(move |request| (line, request)));
+        others.any(|(line, request)| {
+            // One that was held takes it again when its response begins (rule V-12).
+            let takes = !request.held || line.transport.is_http() && line.fixed.is_some();
+            request.kind == Kind::Connect && takes && request.serial < serial && request.may_be_of(id)
         })
     }
 
