@@ -129,7 +129,9 @@ impl Model {
             self.doubt_left_over(peer, &id, &request);
             return Ok(());
         }
-        if !ended && sharp && session.connected == Known::Sure(false) {
+        // One before it may wait to be written where nobody reads.
+        let first = session.connected == Known::Sure(false) && !self.has_earlier_connect(&id, peer, serial);
+        if !ended && sharp && first {
             return Err(format!("K-11: {} is held, the first of {id}", request.label()));
         }
         if http && !request.alone {
