@@ -36,7 +36,10 @@ impl Model {
         let longest = self.config.max_client_interval;
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
         session.note_transport(transport, request.moment);
-        session.newest_connect = session.newest_connect.max(request.serial);
+        let newer = session.newest_connect > request.serial;
+        if !newer {
+            (session.newest_connect, session.newest_connect_on) = (request.serial, Some(peer));
+        }
         session.last_message = request.at.max(session.last_message);
         session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
         if transport == Transport::WebSocket {
@@ -51,18 +54,19 @@ impl Model {
         }
         let advice = request.advice.ok().flatten();
         let (timeout, interval) = request.wish(longest);
-        session.wish = Known::Sure((timeout, interval));
+        if !newer {
+            session.wish = Known::Sure((timeout, interval));
+        } else if session.newest_connect_on != Some(peer) {
+            // Of another connection: which of them was processed first, nobody knows.
+            session.wish = Known::Unsure;
+        }
         session.connected = Known::Sure(true);
         if advice.is_some() {
             session.advised = Known::Sure(None);
         }
-        if !sharp || session.ack {
-            // With acknowledgements the server may behave as if a timeout of 0 had been asked for (rule XA-8).
-            session.wish =
-                if session.ack && timeout.is_none() { Known::Sure((timeout, interval)) } else { session.wish };
-            if session.ack {
-                session.advised = Known::Unsure;
-            }
+        if session.ack {
+            // The server may behave as if a timeout of 0 had been asked for (rule XA-8).
+            session.advised = Known::Unsure;
         }
         let taken = session.take_advice(transport, &options);
         if fixed.is_some_and(|fixed| fixed < session.advice_since) {

@@ -80,6 +80,8 @@ pub(super) struct Session {
     pub(super) newest_hold: u64,
     /// The serial number of the newest connect that was processed for certain.
     pub(super) newest_connect: u64,
+    /// Where that came.
+    pub(super) newest_connect_on: Option<Peer>,
     pub(super) spans: Vec<Span>,
     /// What must be delivered and was not yet, in the order of its fan-out.
     pub(super) owed: VecDeque<Owed>,
@@ -197,6 +199,7 @@ impl Session {
             held: None,
             newest_hold: 0,
             newest_connect: 0,
+            newest_connect_on: None,
             spans: Vec::new(),
             owed: VecDeque::new(),
             got: BTreeSet::new(),
