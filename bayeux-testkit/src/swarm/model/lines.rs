@@ -601,17 +601,28 @@ impl Model {
         }
     }
 
-    /// A message that was received, and has no reply yet, may have changed the transport before the expiry began (rule
-    /// L-44).
+    /// A message that was received, and has no reply yet, may have changed the transport before the expiry began, and a
+    /// connect the interval, too (rules L-44, K-9).
     fn widen_expiry(&mut self, id: &str) {
-        let now = self.now;
-        let others: Vec<Transport> = self.transports_under_way(id).collect();
+        let (now, longest) = (self.now, self.config.max_client_interval);
+        let mut transports: Vec<Transport> = self.transports_under_way(id).collect();
+        let under_way = self.lines.values().flat_map(|line| &line.requests).filter(|request| {
+            request.kind == Kind::Connect && !request.held && request.invalid.is_none() && request.may_be_of(id)
+        });
+        let mut wishes: Vec<_> = under_way.map(|request| Known::Sure(request.wish(longest))).collect();
         let Some(session) = self.sessions.get_mut(id) else { return };
-        for other in others {
-            let sure = session.expires;
-            session.begin_expiry(now, self.config.transport(other));
-            session.expires = (session.expires.0.min(sure.0), session.expires.1.max(sure.1));
+        let wish = session.wish;
+        wishes.push(wish);
+        if let Known::Sure(transport) = session.transport {
+            transports.push(transport);
         }
+        for (transport, other) in transports.iter().flat_map(|of| wishes.iter().map(move |other| (*of, *other))) {
+            let sure = session.expires;
+            session.wish = other;
+            session.begin_expiry(now, self.config.transport(transport));
+            session.expires = (session.expires.0.min(sure.0), session.expires.1.zip(sure.1).map(|(a, b)| a.max(b)));
+        }
+        session.wish = wish;
     }
 
     /// Over which transports messages of a session came that have no reply yet, and are no held connects.

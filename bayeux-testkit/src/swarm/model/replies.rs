@@ -153,21 +153,26 @@ impl Model {
         let moment = self.moment;
         let left = self.first_to_leave(id).map_or(request.at, |at| at.min(request.at));
         let overtaken = self.may_be_moved(id, peer, request.moment);
+        let longest = Session::longest_life(&self.config);
         let Some(session) = self.sessions.get_mut(id).filter(|session| session.ended.is_none()) else { return };
         session.last_message = session.last_message.max(request.at);
         session.last_message_maybe = self.now;
+        let max_interval = session.max_interval(&options);
+        // It may have been looked at before the application changed how long that is.
+        let changed = session.max_interval_since > request.moment;
+        let at_most = self.now + if changed { longest } else { max_interval };
         if session.has_moved(peer, request.moment) {
             session.note_left_over(peer, request.moment, request.at);
             if transport == Transport::WebSocket {
                 // Or it was processed when it came.
                 session.note_target(peer, request.moment);
             }
-            session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
+            session.expires.1 = session.expires.1.map(|at| at.max(at_most));
             return;
         }
         if !sharp {
             // Something else may have come in between, and it took effect at any time since it came.
-            session.expires.1 = session.expires.1.map(|at| at.max(self.now + session.max_interval(&options)));
+            session.expires.1 = session.expires.1.map(|at| at.max(at_most));
             session.doubt_transport(transport, moment);
             if transport == Transport::WebSocket {
                 if session.target != Known::Sure(Some(peer)) {
@@ -194,7 +199,7 @@ impl Model {
         }
         // Where a connect may be held, the expiry may begin later, and be over sooner.
         if let Some(at) = session.expires.0.filter(|_| session.held.is_none()) {
-            session.expires.0 = Some(at.max(request.at + session.max_interval(&options)));
+            session.expires.0 = Some(at.max(request.at + max_interval));
         }
     }
 
