@@ -121,6 +121,7 @@ impl Model {
         };
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
+        self.bind(peer, &id, &request);
         let overtaken = !sharp
             && (session.newest_connect > serial
                 || session.may_be_overtaken(peer, request.moment)

@@ -97,7 +97,7 @@ impl Model {
 
     /// A message that was of a session, after all, has bound its WebSocket to it, where no other session was, or one that
     /// had ended (rules TW-11, TW-12).
-    fn bind(&mut self, peer: Peer, id: &str, request: &Request) {
+    pub(super) fn bind(&mut self, peer: Peer, id: &str, request: &Request) {
         let Claim::May(_) = request.claim else { return };
         let ended = |id: &String| self.sessions.get(id).is_some_and(|session| session.ended.is_some());
         let former = match self.lines.get(&peer).map(|line| &line.bound) {
