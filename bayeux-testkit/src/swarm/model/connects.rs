@@ -69,8 +69,9 @@ impl Model {
             session.advised = Known::Unsure;
         }
         let taken = session.take_advice(transport, &options);
-        if fixed.is_some_and(|fixed| fixed < session.advice_since) {
-            // Its reply was made before the advice changed.
+        let waited = !sharp && request.moment < session.advice_since;
+        if waited || fixed.is_some_and(|fixed| fixed < session.advice_since) {
+            // It may have been processed, or its reply was made, before the advice changed.
             session.advised = Known::Unsure;
         }
         // It may have been held, and resumed with what is due over the transport of a later message (rule V-12).
