@@ -121,8 +121,8 @@ impl Model {
             return Err(format!("K-3: {} is held, and of no session", request.label()));
         };
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
-        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         self.bind(peer, &id, &request);
+        let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let overtaken = !sharp
             && (session.newest_connect > serial
                 || session.may_be_overtaken(peer, request.moment)
@@ -504,7 +504,9 @@ impl Model {
             return Err(format!("V-11: a connect of {id} was answered with {:?}, not {expected:?}", reply.advice));
         }
         if let Some(session) = self.sessions.get_mut(&id) {
-            session.expires = (None, None);
+            // An earlier one's reply may have begun the expiry when this one was processed already.
+            let begun = !sharp && session.expiry_begun >= request.at;
+            session.expires = (session.expires.0.filter(|_| begun), None);
         }
         if let Some(line) = self.lines.get_mut(&peer) {
             line.expiring.push(Expiring { session: id, hold });
