@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply, WHOLE_BATCH};
+use bayeux_proto::{AckReply, Advice, Outgoing, Reconnect, Reply, WHOLE_BATCH, meta};
 
 use crate::config::Transport;
 use crate::connection::{Conn, ConnKey, Out, Pending, ReplyKind};
@@ -20,6 +20,7 @@ use crate::ext::TIMESTAMP;
 use crate::id::ConnectionKey;
 use crate::lane::Lane;
 use crate::meta::STOPPING_INTERVAL;
+use crate::queue::QueueView;
 use crate::session::{SessionKey, millis};
 
 /// What one drain may hand out, and has.
@@ -264,6 +265,7 @@ impl Engine {
                     }
                     session.after_taking();
                     if let Some(sent) = &mut session.unacknowledged {
+                        sent.note_sent_on(key);
                         sent.close_batch();
                     }
                 }
@@ -398,6 +400,7 @@ impl Engine {
         let Some(session) = session.and_then(|session| self.sessions.get_mut(session)) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
         let Some(sent) = session.unacknowledged.as_deref_mut() else { return };
+        sent.note_sent_on(key);
         let mut bytes: usize = 0;
         let mut fits = |size: usize| {
             let first = bytes == 0;
@@ -417,13 +420,20 @@ impl Engine {
         session.after_taking();
     }
 
-    /// Moves to the connection what the last batch of a session had no room for.
-    fn take_put_off(&mut self, key: ConnKey, session: SessionKey) {
-        let Some(sent) = self.sessions.get(session).and_then(|session| session.unacknowledged.as_deref()) else {
-            return;
-        };
+    /// Moves to the connection what is queued, and before that what the last batch had no room for. Where that batch went
+    /// elsewhere, nobody knows whether the client has it: what may leave a gap behind it is given up (rules XA-5, XA-13),
+    /// and the server's last word remains (rule D-10).
+    fn take_what_follows(&mut self, key: ConnKey, from: SessionKey) {
+        let Some(session) = self.sessions.get_mut(from) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };
-        conn.out.extend(sent.put_off().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+        if let Some(sent) = session.unacknowledged.as_deref() {
+            if sent.is_all_on(key) {
+                conn.out.extend(sent.put_off().map(|event| Out { message: Outgoing::Event(event), expiry: None }));
+            } else {
+                QueueView::new(&mut session.queue).retain(|event| event.channel() == meta::DISCONNECT);
+            }
+        }
+        self.take_events(key, Some(from), u64::MAX);
     }
 
     /// Finishes a reply and puts it behind what the connection writes already.
@@ -531,9 +541,7 @@ impl Engine {
             // The connect said what the client has.
             self.take_batch(key, Some(from), usize::MAX);
         } else {
-            // Without one, it may well have all that was sent, save what the last batch had no room for.
-            self.take_put_off(key, from);
-            self.take_events(key, Some(from), u64::MAX);
+            self.take_what_follows(key, from);
         }
         if let Some(mut reply) = reply {
             reply.ends_envelope = true;

@@ -22,6 +22,7 @@ use std::time::Duration;
 use bayeux_proto::{ByteString, Frozen, RawJson, TimesyncReply, TimesyncRequest};
 
 use crate::config::TimestampFormat;
+use crate::connection::ConnKey;
 use crate::time::UnixTime;
 
 /// Events of one session that were sent and not acknowledged yet.
@@ -33,6 +34,8 @@ pub(crate) struct Unacknowledged {
     bytes: usize,
     /// How many there were at their end that had no room in the last batch.
     put_off: usize,
+    /// Where the last batch with events was sent.
+    sent_on: Option<ConnKey>,
 }
 
 /// An event that was sent.
@@ -55,7 +58,7 @@ impl Sent {
 impl Unacknowledged {
     /// Nothing sent yet (rule XA-3).
     pub(crate) fn new() -> Self {
-        Self { batch: 1, sent: VecDeque::new(), bytes: 0, put_off: 0 }
+        Self { batch: 1, sent: VecDeque::new(), bytes: 0, put_off: 0, sent_on: None }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -112,6 +115,16 @@ impl Unacknowledged {
     /// Whether some were put off: the client does not even ask for them, because it knows nothing of them.
     pub(crate) fn has_put_off(&self) -> bool {
         self.put_off > 0 && self.len() > 0
+    }
+
+    /// The open batch is sent on that connection.
+    pub(crate) fn note_sent_on(&mut self, conn: ConnKey) {
+        self.sent_on = Some(conn);
+    }
+
+    /// Whether who receives anything on that WebSocket from now on has all that was sent, save what was put off.
+    pub(crate) fn is_all_on(&self, conn: ConnKey) -> bool {
+        self.sent.is_empty() || self.sent_on == Some(conn)
     }
 
     /// Those that were put off.

@@ -7,7 +7,7 @@
 //! disconnect.
 
 use bayeux_core::{Answer, Command, Points, Verdict};
-use bayeux_testkit::{Client, Options, World, event};
+use bayeux_testkit::{Client, Options, Via, World, event};
 use serde_json::{Value, json};
 
 /// The messages of a connect's response: events first, the reply last.
@@ -57,4 +57,39 @@ fn event_delivered_while_a_disconnect_is_decided_comes_with_the_connect() {
     let messages: Vec<Value> = frames.into_iter().flat_map(|frame| frame.messages).collect();
     assert_is_last_word(&messages[..2], &json!(2));
     assert_eq!(messages[2]["channel"], "/meta/disconnect");
+}
+
+/// XA-5, XA-13: an acknowledged batch was sent on one WebSocket, something is queued behind it, and no connect is there when
+/// the application disconnects the session. Where its client is still on that WebSocket, it has the batch, and gets the
+/// rest. On another one it may lack the batch: then the rest would leave a gap, and only the last word comes.
+#[test]
+fn events_behind_a_batch_that_may_be_lost_are_no_last_words() {
+    for moves in [false, true] {
+        let mut options = Options::shards(1);
+        options.config.acknowledge = true;
+        let mut world = World::new(options);
+        let mut client = Client::websocket(&mut world);
+        let hello = client.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
+        let id = hello["clientId"].as_str().expect("a session").to_owned();
+        client.set_id(&id);
+        client.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+        let session = world.session(&id).expect("it is there").clone();
+        let deliver =
+            |data| Command::Deliver { to: session.clone(), event: event("/private", &json!(data)), from: None };
+        world.command(deliver(1));
+        if moves {
+            let socket = world.open_socket();
+            client = client.moved(Via::Socket(socket));
+        }
+        client.ask(&mut world, json!({"channel": "/service/any", "data": 0}));
+        world.take_frames(client.socket());
+        world.command(deliver(2));
+        world.command(Command::Disconnect { session: session.clone() });
+        let frames = world.take_frames(client.socket());
+        let messages: Vec<Value> = frames.into_iter().flat_map(|frame| frame.messages).collect();
+        let channels: Vec<_> = messages.iter().map(|message| message["channel"].as_str().expect("a channel")).collect();
+        let expected: &[&str] = if moves { &["/meta/disconnect"] } else { &["/private", "/meta/disconnect"] };
+        assert_eq!(channels, expected, "moves: {moves}");
+    }
 }
