@@ -469,7 +469,13 @@ impl Model {
                 }
                 // Where it was in doubt, it is clear now that it was the newest.
                 let surely = held.deadline.1 < Time::MAX;
-                (overlaid(held.advice, now), surely.then_some(request.serial))
+                let newest = self.sessions.get_mut(&id).is_some_and(|session| {
+                    if !surely {
+                        session.newest_hold_maybe = session.newest_hold_maybe.max(request.serial);
+                    }
+                    session.newest_hold == request.serial
+                });
+                (overlaid(held.advice, now), (surely || newest).then_some(request.serial))
             }
             None => {
                 if !sharp && let Some(session) = self.sessions.get_mut(&id) {
@@ -483,6 +489,7 @@ impl Model {
                         if let Some(line) = self.lines.get_mut(&peer).filter(|_| !held) {
                             line.expiring.push(Expiring { session: id, hold: None });
                         }
+                    session.newest_hold_maybe = session.newest_hold_maybe.max(request.serial);
                         return Ok(());
                     }
                 }

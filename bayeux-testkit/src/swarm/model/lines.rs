@@ -585,12 +585,14 @@ impl Model {
             let now = self.now;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
             if !session.is_surely_held() && session.held.is_some() {
-                session.expires = (Some(Time::ZERO), None);
+                (session.expires, session.expiry_begun) = ((Some(Time::ZERO), None), now);
                 continue;
             }
             if session.held.is_some() || hold.is_some_and(|hold| hold != session.newest_hold) {
                 continue;
             }
+            let doubtful = hold.is_some_and(|hold| hold < session.newest_hold_maybe);
+            let before = session.expires;
             let Known::Sure(transport) = session.transport else {
                 let longest = Session::longest_life(&self.config);
                 (session.expires, session.expiry_begun) = ((Some(now), Some(now + longest)), now);
@@ -598,6 +600,12 @@ impl Model {
             };
             session.begin_expiry(now, self.config.transport(transport));
             self.widen_expiry(&id);
+            if let Some(session) = self.sessions.get_mut(&id).filter(|_| doubtful) {
+                // Where a newer one was held, this one begins nothing (rule K-22).
+                let (earliest, latest) = session.expires;
+                let earliest = earliest.into_iter().chain(before.0).min();
+                session.expires = (earliest, latest.zip(before.1).map(|(begun, at)| begun.max(at)));
+            }
         }
     }
 

@@ -78,6 +78,8 @@ pub(super) struct Session {
     pub(super) held: Option<Held>,
     /// The serial number of the connect that was held last.
     pub(super) newest_hold: u64,
+    /// The same of one that may have been held, before anybody saw it.
+    pub(super) newest_hold_maybe: u64,
     /// The serial number of the newest connect that was processed for certain.
     pub(super) newest_connect: u64,
     /// Where that came.
@@ -198,6 +200,7 @@ impl Session {
             holds: 0,
             held: None,
             newest_hold: 0,
+            newest_hold_maybe: 0,
             newest_connect: 0,
             newest_connect_on: None,
             spans: Vec::new(),
