@@ -19,7 +19,13 @@ struct Found {
 impl Model {
     /// What a connect does as soon as it is processed (rules K-4, K-9, V-11). `Unsure` where its session is.
     fn process_connect(&mut self, peer: Peer, id: &str, request: &Request, sharp: bool) -> Known<Advice> {
+        // Something that came later elsewhere may have been processed before: then this one is left over.
+        let overtaken = !sharp && self.may_be_moved(id, peer, request.moment);
+        if overtaken && let Some(session) = self.sessions.get_mut(id) {
+            session.doubt_hold();
+        }
         if matches!(peer, Peer::Exchange(_))
+            && !overtaken
             && let Some(earlier) = self.sessions.get_mut(id).and_then(|session| session.held.take())
             && let Some(line) = self.lines.get_mut(&earlier.line)
         {
@@ -42,7 +48,10 @@ impl Model {
         }
         session.last_message = request.at.max(session.last_message);
         session.last_message_maybe = if sharp { request.at.max(session.last_message_maybe) } else { self.now };
-        if transport == Transport::WebSocket {
+        if overtaken {
+            session.target = Known::Unsure;
+            session.note_target(peer, request.moment);
+        } else if transport == Transport::WebSocket {
             session.aim(peer, request.moment, request.at);
             if unbound {
                 session.unbind(peer);
@@ -480,6 +489,7 @@ impl Model {
             None => {
                 if !sharp && let Some(session) = self.sessions.get_mut(&id) {
                     // Perhaps it was held for a while, and an earlier one gave way.
+                    session.newest_hold_maybe = session.newest_hold_maybe.max(request.serial);
                     session.doubt_left(self.now);
                     if session.may_be_overtaken(peer, request.moment) {
                         // Something else was processed meanwhile, before it or behind it.
@@ -489,7 +499,6 @@ impl Model {
                         if let Some(line) = self.lines.get_mut(&peer).filter(|_| !held) {
                             line.expiring.push(Expiring { session: id, hold: None });
                         }
-                    session.newest_hold_maybe = session.newest_hold_maybe.max(request.serial);
                         return Ok(());
                     }
                 }

@@ -186,7 +186,11 @@ impl Model {
             }
             if let Some(held) = session.held.as_ref().filter(|held| held.line != peer) {
                 if transport == Transport::WebSocket && held.request < request.moment {
-                    session.note_left(left);
+                    if overtaken {
+                        session.doubt_left(left);
+                    } else {
+                        session.note_left(left);
+                    }
                 }
                 // Perhaps it gave way to this message, perhaps it came later (rule L-43).
                 session.doubt_hold();
