@@ -130,7 +130,9 @@ impl Model {
             return Err(format!("K-3: {} is held, and of no session", request.label()));
         };
         let sharp = matches!(request.claim, Claim::Of(_)) && request.rest == self.rests;
-        self.bind(peer, &id, &request);
+        if self.lines.get(&peer).is_some_and(|line| line.unbound < serial) {
+            self.bind(peer, &id, &request);
+        }
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let overtaken = !sharp
             && (session.newest_connect > serial
