@@ -690,7 +690,7 @@ impl Model {
             // Removed in the moment in which its connect's time was over: that takes the queue along (rule L-31).
             let removed = self.ending.get(id).is_some_and(|reason| !is_disconnect(*reason));
             // The connect that is held elsewhere takes them, or the WebSocket, in as many frames as it needs (rule D-2).
-            let elsewhere = ended && (self.has_connect_elsewhere(id, peer) || session.may_be_pushed_elsewhere(peer));
+            let elsewhere = ended && (self.has_outlet_elsewhere(id, peer) || session.may_be_pushed_elsewhere(peer));
             // A response of it that broke since then had them, and there is no queue to which they could go back (rule L-46).
             let lost = session.ended.is_some_and(|(at, ..)| session.put_back.is_some_and(|broke| broke > at));
             let big = session.ack && ended || nobody || removed || elsewhere || lost;
@@ -701,10 +701,14 @@ impl Model {
         Ok(())
     }
 
-    /// Whether a connect of a session has no reply yet on another connection.
-    fn has_connect_elsewhere(&self, id: &str, but: Peer) -> bool {
+    /// Whether another connection may have what a session leaves: one where a connect of it is held, or a WebSocket where
+    /// anything of it has no reply yet (rules D-2, TW-13).
+    fn has_outlet_elsewhere(&self, id: &str, but: Peer) -> bool {
         let mut others = self.lines.iter().filter(|(peer, line)| **peer != but && line.open);
-        others.any(|(_, line)| line.requests.iter().any(|request| request.held && request.may_be_of(id)))
+        others.any(|(peer, line)| {
+            let socket = matches!(peer, Peer::Socket(_));
+            line.requests.iter().any(|request| (request.held || socket) && request.may_be_of(id))
+        })
     }
 
     /// Whether events of a session are in a response on another connection that was drained in part: nobody knows which
