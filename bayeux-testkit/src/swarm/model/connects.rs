@@ -39,7 +39,7 @@ impl Model {
         let unbound = line.unbound > request.serial;
         let earlier = self.has_earlier_connect(id, peer, request.serial);
         let options = *self.config.transport(transport);
-        let longest = self.config.max_client_interval;
+        let (moment, longest) = (self.moment, self.config.max_client_interval);
         let Some(session) = self.sessions.get_mut(id) else { return Known::Unsure };
         session.note_transport(transport, request.moment);
         let newer = session.newest_connect > request.serial;
@@ -63,12 +63,13 @@ impl Model {
         }
         let advice = request.advice.ok().flatten();
         let (timeout, interval) = request.wish(longest);
-        if !newer {
-            session.wish = Known::Sure((timeout, interval));
-        } else if session.newest_connect_on != Some(peer) {
+        if newer && session.newest_connect_on != Some(peer) || !sharp && session.may_be_followed(peer, request.moment) {
             // Of another connection: which of them was processed first, nobody knows.
             session.wish = Known::Unsure;
+        } else if !newer {
+            session.wish = Known::Sure((timeout, interval));
         }
+        session.connected_last = (moment, Some(peer));
         session.connected = Known::Sure(true);
         if advice.is_some() {
             session.advised = Known::Sure(None);
@@ -136,6 +137,7 @@ impl Model {
         let Some(session) = self.sessions.get(&id) else { return Ok(()) };
         let overtaken = !sharp
             && (session.newest_connect > serial
+                || session.may_be_followed(peer, request.moment)
                 || session.may_be_overtaken(peer, request.moment)
                 || self.may_be_moved(&id, peer, request.moment));
         if session.ended.is_some_and(|(at, ..)| at < request.moment) {

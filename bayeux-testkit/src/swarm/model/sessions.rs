@@ -84,6 +84,8 @@ pub(super) struct Session {
     pub(super) newest_connect: u64,
     /// Where that came.
     pub(super) newest_connect_on: Option<Peer>,
+    /// When one was last known to be processed, and where that had come.
+    pub(super) connected_last: (Moment, Option<Peer>),
     pub(super) spans: Vec<Span>,
     /// What must be delivered and was not yet, in the order of its fan-out.
     pub(super) owed: VecDeque<Owed>,
@@ -203,6 +205,7 @@ impl Session {
             newest_hold_maybe: 0,
             newest_connect: 0,
             newest_connect_on: None,
+            connected_last: (0, None),
             spans: Vec::new(),
             owed: VecDeque::new(),
             got: BTreeSet::new(),
@@ -474,6 +477,12 @@ impl Session {
     pub(super) fn be_unheard(&mut self, now: Time) {
         self.unheard = self.held.take().map(|held| held.deadline.1.max(now));
         self.expires = (Some(Time::ZERO), None);
+    }
+
+    /// Whether a connect that came then on this connection, and waited, may have been processed before another one.
+    pub(super) fn may_be_followed(&self, peer: Peer, came: Moment) -> bool {
+        let (processed, by) = self.connected_last;
+        processed > came && by != Some(peer)
     }
 
     /// Whether a connect of it is held for certain.
