@@ -195,13 +195,13 @@ impl Engine {
             // Once more: while this one waited, another one may have come and gone.
             self.take_over(key, conn);
         }
+        let advice = self.acknowledge(key, work, advice);
         if self.is_inactive(key, facts.transport) {
             // It hears so by the disconnect that goes before this reply (rule XV-2).
             self.terminate(key, RemovalReason::Inactive, Some(conn));
             self.fail_unknown_session(lane, work, true);
             return Flow::Reply;
         }
-        let advice = self.acknowledge(key, work, advice);
         let was_connected = self.accept_connect(key, work, facts.transport, advice);
         match self.may_hold(key, &facts, lane.alone, was_connected) {
             Hold::Yes { timeout, counted } => self.suspend(key, conn, work, timeout, counted),

@@ -6,8 +6,10 @@
 //! whose events only connects carry, and then disconnects; and an application that delivers while it is asked about the
 //! disconnect.
 
-use bayeux_core::{Answer, Command, Points, Verdict};
-use bayeux_testkit::{Client, Options, Via, World, event};
+use std::time::Duration;
+
+use bayeux_core::{Activity, ActivityPolicy, Answer, Command, Points, Verdict};
+use bayeux_testkit::{Client, Options, Outcome, Via, World, event};
 use serde_json::{Value, json};
 
 /// The messages of a connect's response: events first, the reply last.
@@ -91,5 +93,35 @@ fn events_behind_a_batch_that_may_be_lost_are_no_last_words() {
         let channels: Vec<_> = messages.iter().map(|message| message["channel"].as_str().expect("a channel")).collect();
         let expected: &[&str] = if moves { &["/meta/disconnect"] } else { &["/private", "/meta/disconnect"] };
         assert_eq!(channels, expected, "moves: {moves}");
+    }
+}
+
+/// XV-2, XA-7: the connect that ends an idle session says what its client has. Where that is all that was sent, what is
+/// queued comes before the disconnect.
+#[test]
+fn connect_that_ends_an_idle_session_acknowledges_first() {
+    let all = ["/private", "/meta/disconnect", "/meta/connect"];
+    for (batch, expected) in [(2, &all[..]), (1, &all[1..])] {
+        let mut options = Options::shards(1);
+        options.config.acknowledge = true;
+        options.config.activity =
+            Some(Activity { max_inactivity: Duration::from_secs(5), policy: ActivityPolicy::Client });
+        let mut world = World::new(options);
+        let mut client = Client::long_polling(&mut world);
+        let hello = client.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
+        let id = hello["clientId"].as_str().expect("a session").to_owned();
+        client.set_id(&id);
+        client.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+        let to = world.session(&id).expect("it is there").clone();
+        let deliver = |data| Command::Deliver { to: to.clone(), event: event("/private", &json!(data)), from: None };
+        world.command(deliver(1));
+        world.advance(Duration::from_secs(6));
+        world.command(deliver(2));
+        client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": batch}}));
+        let exchange = client.exchanges().last().map(|key| world.exchange(*key)).expect("that one");
+        let Outcome::Answered(envelope) = &exchange.outcome else { panic!("not {:?}", exchange.outcome) };
+        let channels: Vec<_> = envelope.messages.iter().map(|message| &message["channel"]).collect();
+        assert_eq!(channels, expected, "batch {batch}");
     }
 }
