@@ -653,6 +653,10 @@ impl Model {
         // With a budget, events may be handed out before the reply that they come with, or that changes the transport.
         let begun = http && line.fixed.is_some_and(|fixed| fixed < self.moment);
         let coming = begun || line.requests.iter().any(|request| request.may_be_of(id));
+        // On a WebSocket a reply may have been made, and waited, before the application wanted events in connects only.
+        let by_itself = session.ack || by_transport;
+        let made_before = !http && !by_itself && answered.iter().any(|reply| reply.came < session.deliver_only_set);
+        let coming = coming || made_before;
         if only && events && !ended && !connect && !handshake && !coming && session.deliver_only_since < self.rests {
             return Err(format!("Q-13: events of {id} came without a connect's reply"));
         }
@@ -735,6 +739,8 @@ impl Model {
 pub(super) struct Answered {
     pub(super) kind: Kind,
     pub(super) successful: bool,
+    /// When the request came.
+    pub(super) came: Moment,
 }
 
 /// Whether a session must get an event whose fan-out was between two moments (rules, S-10).

@@ -37,7 +37,7 @@ impl Model {
         // What failed before anybody looked at what it asks for is no connect to the server, either.
         let early = reply.error.as_ref().is_some_and(|error| error.code() == 402) || self.is_turned_away(&request);
         let kind = if early { Kind::Other } else { request.kind };
-        Ok(Some(Answered { kind, successful: reply.successful }))
+        Ok(Some(Answered { kind, successful: reply.successful, came: request.moment }))
     }
 
     fn after_reply(

@@ -156,7 +156,7 @@ pub(super) struct Session {
     /// The rest behind which only connects carry its events.
     pub(super) deliver_only_since: u64,
     /// When the application last changed that.
-    deliver_only_set: Moment,
+    pub(super) deliver_only_set: Moment,
     /// Whether the application ever changed how long lazy events wait.
     pub(super) lazy_since: u64,
     /// When it last did, and what was set before.
