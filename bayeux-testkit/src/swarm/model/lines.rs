@@ -584,7 +584,8 @@ impl Model {
         for Expiring { session: id, hold } in expiring {
             let now = self.now;
             let Some(session) = self.sessions.get_mut(&id) else { continue };
-            if !session.is_surely_held() && session.held.is_some() {
+            // One that nobody will hear of is held still (rule L-46).
+            if !session.is_surely_held() && session.held.is_some() || session.unheard.is_some() {
                 (session.expires, session.expiry_begun) = ((Some(Time::ZERO), None), now);
                 continue;
             }
