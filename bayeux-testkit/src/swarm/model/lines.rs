@@ -441,6 +441,10 @@ impl Model {
             if was_held && let Some(held) = session.held.take() {
                 // Where it was in doubt which one is held, it may be another one.
                 session.held = other_hold(id).filter(|_| held.deadline.1 == Time::MAX);
+                if session.held.is_some() {
+                    // What took the session from the one that is gone is no concern of this one.
+                    session.forget_left();
+                }
             }
             if was_target {
                 session.target = Known::Sure(None);
