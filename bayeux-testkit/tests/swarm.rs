@@ -29,8 +29,8 @@ const FOUND: [u64; 4] = [
     6_030_384, 6_073_976,
 ];
 
-/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since one in some five thousand fails still, for what the
-/// model or the engine has had wrong for long. Such a failure says little about the change that it meets.
+/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since one in some tens of thousands fails still, for what
+/// the model or the engine has had wrong for long. Such a failure says little about the change that it meets.
 const FRESH: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {
