@@ -171,6 +171,7 @@ impl DirectResponse for Answer {
     fn respond(&self, messages: &[Outgoing], browser: Option<BrowserId>, scratch: &mut Vec<u8>) -> Wrote {
         /// Those of nearly all responses.
         static USUAL: LazyLock<RenderedHeaders> = LazyLock::new(|| RenderedHeaders::new(Form::Json.headers()));
+        // Always so: no other answer is a writer.
         let (Some(responder), Form::Json) = (&self.responder, &self.form) else { return Wrote::Part };
         encode_into(messages, scratch);
         match self.headers(browser) {
@@ -300,5 +301,27 @@ impl Refusal {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bayeux_server::Config;
+    use bayeux_server::proto::{Limits, decode};
+    use http::Request;
+
+    use super::*;
+
+    /// Exchanges are many, and nearly all of them are held.
+    #[tokio::test]
+    async fn exchanges_are_small() {
+        let server = Server::builder(Config::default()).build().unwrap();
+        let (head, ()) = Request::new(()).into_parts();
+        let batch = decode(Bytes::from_static(b"[{}]"), &Limits::default()).unwrap();
+        let way = Way { form: Form::Json, cors: None, responder: None };
+        let options = Arc::new(HttpOptions::default());
+        let prepared = Prepared::new(&server, Transport::LongPolling, head, batch, way, options);
+        let size = size_of_val(&prepared.begin(&server).respond());
+        assert!(size <= 300, "{size} bytes");
     }
 }

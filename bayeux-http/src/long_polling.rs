@@ -57,7 +57,7 @@ impl TransportService for LongPolling {
     }
 
     fn post(&self, server: &Server, post: Post<'_>) -> ServiceFuture {
-        let Post { head, body, responder } = post;
+        let Post { head, body, responder, .. } = post;
         let cors = cors::headers(&self.options.allowed_origins, head.value(&ORIGIN));
         let limits = server.limits(Transport::LongPolling);
         let body = if body.len() > limits.bytes_max { Err(Refusal::Body(body::ReadError::TooLarge)) } else { Ok(body) };

@@ -4,6 +4,9 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bayeux_http::{Endpoint, HttpOptions, Listener, LongPolling, Server};
 use bytes::Bytes;
 use common::{Client, config, quick, start};
@@ -37,6 +40,43 @@ async fn mounts_in_an_axum_router() {
         assert_eq!(client.request("POST", path, "", "[{}]").await.status, 200, "{path}");
     }
     assert_eq!(client.request("POST", "/elsewhere", "", "[{}]").await.status, 404);
+}
+
+/// T-3: small `POST`s to an endpoint that is named go past the router, and nothing else does; what a connection has of
+/// either kind is answered in turn.
+#[tokio::test]
+async fn listener_gives_small_posts_to_an_endpoint_straight() {
+    let seen = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&seen);
+    let look = axum::middleware::from_fn(move |request: axum::extract::Request, next: axum::middleware::Next| {
+        count.fetch_add(1, Ordering::Relaxed);
+        next.run(request)
+    });
+    let server = Server::builder(quick()).build().unwrap();
+    let inside = endpoint(&server);
+    let app = axum::Router::new()
+        .route("/echo", axum::routing::post(async |text: String| text))
+        .nest_service("/cometd", inside.clone())
+        .layer(look);
+    let listener = Listener::bind("127.0.0.1:0").await.unwrap().endpoints([inside.at("/cometd")]);
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(listener.serve(server.clone(), app, std::future::pending()));
+    let mut client = Client::new(TcpStream::connect(address).await.unwrap());
+    client.handshake().await;
+    client.subscribe("/a").await;
+    for round in 0..3 {
+        client.hold(&json!([client.connect(None)])).await;
+        server.publish("/a", &round).await.unwrap();
+        assert_eq!(client.response().await.json()[0], json!({"channel": "/a", "data": round}));
+        assert_eq!(client.request("POST", "/echo", "", "abc").await.text(), "abc");
+        assert_eq!(seen.load(Ordering::Relaxed), round + 1, "only what is no endpoint's");
+    }
+    // Another path, although it begins alike; another method; and what is too large to be read whole.
+    assert_eq!(client.request("POST", "/cometd2", "", "[{}]").await.status, 404);
+    assert_eq!(client.request("OPTIONS", "/cometd", "", "").await.status, 200);
+    let large = client.message("/service/x", json!({"data": "x".repeat(200_000)}));
+    assert_eq!(client.exchange(&json!([large])).await[0]["successful"], true);
+    assert_eq!(seen.load(Ordering::Relaxed), 6);
 }
 
 /// T-5: the same router served by our own listener, which takes exchanges of Bayeux and others alike.

@@ -30,13 +30,15 @@ pub trait TransportService: Send + Sync + 'static {
     /// Answers a request that it accepted. Dropping the future means that the client is gone.
     fn serve(&self, server: &Server, request: Request<RequestBody>) -> ServiceFuture;
 
-    /// Whether this `POST` is one of its own (rule T-3). Default: what [`TransportService::accepts`] says of it; say here
-    /// what costs less to find out.
+    /// Whether this `POST`, one that [`TransportService::post`] is for, is one of its own (rule T-3). As
+    /// [`TransportService::accepts`] would say, which is the default; to be implemented where it costs less to find out.
     fn accepts_post(&self, head: &PostHead<'_>) -> bool {
         self.accepts(&head.into_parts())
     }
 
-    /// Answers a `POST` that it accepted, as [`TransportService::serve`] would. Default: has that do it.
+    /// Answers a small `POST` that it accepted, as [`TransportService::serve`] would, which is the default. Called for
+    /// those that a [`Listener`](crate::Listener) has read whole, and that nothing is around the endpoint for; all others
+    /// are served.
     fn post(&self, server: &Server, post: Post<'_>) -> ServiceFuture {
         self.serve(server, post.into_request())
     }

@@ -5,8 +5,8 @@ use http::{HeaderName, HeaderValue, Version};
 
 use crate::context::is_over_tls;
 
-/// The head of a request, whoever read it: what a transport needs to know of it. A [`Post`](crate::Post) has one that was
-/// not taken apart further than that.
+/// The head of a request, whoever read it: what a transport needs to know of it. A [`Post`](crate::Post) has one that
+/// was not taken apart further than that.
 pub trait RequestHead {
     /// The values of that header, in order.
     fn values<'a>(&'a self, name: &'a HeaderName) -> impl Iterator<Item = &'a [u8]>;

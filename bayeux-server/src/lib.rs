@@ -12,11 +12,11 @@
 //! hands out everything that the engine wants written, and lets go: a request and its reply cost no channel and no
 //! wake-up. Each shard has one task of its own for what nobody else brings: time, and messages of other shards.
 //!
-//! A connection's task reads, and otherwise waits. What is for a WebSocket on a socket of its own is written by whoever
-//! made it, through a [`DirectWriter`], and so is the response to a [`Post`], through a [`Responder`]; the task is woken only
-//! for what the socket did not take. A [`Listener`] takes small `POST`s that arrive whole by itself, and gives them to an
-//! [`Endpoint`] that nothing stands around as they are; hyper serves all that is unusual. Neither keeps buffers for
-//! connections that wait.
+//! A connection's task reads, and otherwise waits. What is for a WebSocket on a socket of its own is written by
+//! whoever made it, through a [`DirectWriter`], and so is the response to a [`Post`], through a [`Responder`]; the task
+//! is woken only for what the socket did not take. A [`Listener`] takes small `POST`s that arrive whole by itself, and
+//! gives them to an [`Endpoint`] that nothing stands around as they are; hyper serves all that is unusual. Neither keeps
+//! buffers for connections that wait.
 //!
 //! # What is guaranteed
 //!

@@ -30,7 +30,7 @@ pub(crate) struct Line {
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many exchanges have begun.
+    /// How many exchanges have begun, or ended.
     exchange: u64,
     /// Whether the task is to hear of the response.
     wake: bool,
@@ -103,9 +103,11 @@ impl Line {
         self.lock().is_over()
     }
 
-    /// What was written of the response to the exchange, once.
+    /// Ends the exchange. What its [`Responder`] wrote of the response, if that did; from now on it writes nothing.
     pub(super) fn take_written(&self) -> Option<Written> {
-        self.lock().written.take()
+        let mut state = self.lock();
+        state.exchange += 1;
+        state.written.take()
     }
 
     /// Has the connection's task woken when the response is written: the client will not do it. Says whether the exchange

@@ -45,15 +45,15 @@ impl fmt::Debug for Parking {
     }
 }
 
-/// An exchange in progress.
-type Exchange<S> = Pin<Box<<S as Serve>::Exchange>>;
+/// An exchange in progress, with the service.
+type Served<S> = Pin<Box<<S as Serve>::Exchange>>;
 
 /// Serves a connection with hyper, until it ends or an exchange is parked: that one, and the connection, which may go on
 /// once it is answered.
 pub(super) async fn serve<S: Serve>(
     connection: Connection<S>,
     http: &Http1,
-) -> hyper::Result<Option<(Connection<S>, Exchange<S>)>> {
+) -> hyper::Result<Option<(Connection<S>, Served<S>)>> {
     let Connection { input, line, ahead, service, peer } = connection;
     let mut stopping = line.stopping();
     let Some(stream) = line.into_socket(input).await else { return Ok(None) };
@@ -91,10 +91,10 @@ struct Lot<S: Serve> {
 }
 
 /// The exchange in progress, if any. Only the connection's task takes it, except where that is dropped.
-struct Current<S: Serve>(Mutex<Option<Exchange<S>>>);
+struct Current<S: Serve>(Mutex<Option<Served<S>>>);
 
 impl<S: Serve> Current<S> {
-    fn lock(&self) -> MutexGuard<'_, Option<Exchange<S>>> {
+    fn lock(&self) -> MutexGuard<'_, Option<Served<S>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -129,7 +129,7 @@ impl<S: Serve> Lot<S> {
     fn leave(
         &self,
         serving: UpgradeableConnection<Socket, Exchanges<S>>,
-    ) -> Option<(tokio::net::TcpStream, Bytes, S, Exchange<S>)> {
+    ) -> Option<(tokio::net::TcpStream, Bytes, S, Served<S>)> {
         if !self.asked.load(Ordering::Relaxed) {
             return None;
         }

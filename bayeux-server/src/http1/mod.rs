@@ -1,9 +1,10 @@
 //! HTTP/1 connections of a listener.
 //!
-//! Nearly all that Bayeux clients send is a small `POST` that arrives whole. Such exchanges are served here, straight on
-//! the socket: [`request`] reads one, the service answers it, [`response`] writes the answer. A connection that waits, for
-//! its next request or for the response to a held connect, has no buffers. Where nothing is around the endpoint, it gets
-//! the request as a [`Post`], which costs less to make, and [`direct`] has whoever makes the response write it.
+//! Nearly all that Bayeux clients send is a small `POST` that arrives whole. Such exchanges are served here, straight
+//! on the socket: [`request`] reads one, the service answers it, [`response`] writes the answer. A connection that
+//! waits, for its next request or for the response to a held connect, has no buffers. Where nothing is around the
+//! endpoint, it gets the request as a [`Post`], which costs less to make, and [`direct`] has whoever makes the response
+//! write it.
 //!
 //! Everything else is served by [`full`], with hyper, which gets what was read as if nobody had looked at it. An
 //! exchange that begins there and is held leaves it again, unless hyper knows something of its response that we do not.

@@ -51,6 +51,10 @@ pub(super) fn read<'a>(bytes: &'a Bytes, peer: PeerAddr, room: &'a mut Room<'a>)
         Ok(httparse::Status::Partial) if bytes.len() < SIZE_MAX => return Read::Part,
         Ok(httparse::Status::Partial) | Err(_) => return Read::Other,
     };
+    if end > SIZE_MAX {
+        // As large as that it may be read, where it comes in two parts.
+        return Read::Other;
+    }
     let httparse::Request { path: Some(target), version: Some(1), headers, .. } = request else { return Read::Other };
     let Some(length) = body_length(headers) else { return Read::Other };
     let head = PostHead { bytes, target, fields: headers, peer };
@@ -86,8 +90,9 @@ fn body_length(headers: &[httparse::Header<'_>]) -> Option<usize> {
     length
 }
 
-/// A small `POST` that a [`Listener`](crate::Listener) read whole, and gives to an [`Endpoint`](crate::Endpoint) past all
-/// that may be around it. It shares memory with what was read.
+/// A small `POST` that a [`Listener`](crate::Listener) read whole, and gives to an [`Endpoint`](crate::Endpoint) past
+/// all that may be around it. It shares memory with what was read.
+#[non_exhaustive]
 pub struct Post<'a> {
     /// What it says beside its body.
     pub head: PostHead<'a>,
@@ -143,7 +148,7 @@ impl RequestHead for PostHead<'_> {
     fn into_parts(self) -> Parts {
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
-        // None of it fails: it was checked, or httparse is as strict.
+        // None of it fails: httparse is as strict, and what `http` finds too long is longer than `SIZE_MAX`.
         if let Some(uri) = self.uri() {
             *request.uri_mut() = uri;
         }
@@ -344,6 +349,11 @@ mod tests {
         assert!(matches!(of(&keep_alive), Found::Request(..)));
         let long = format!("POST /{}", "a".repeat(SIZE_MAX));
         assert!(matches!(of(&long), Found::Other));
+        for long in [format!("/{}", "a".repeat(SIZE_MAX)), format!("/ HTTP/1.1\r\n{}: b\r\nX: ", "a".repeat(SIZE_MAX))]
+        {
+            let whole = REQUEST.replacen("/cometd?a=b", &long, 1);
+            assert!(matches!(of(&whole), Found::Other), "{} bytes", whole.len());
+        }
         let many = REQUEST.replacen("Host: a", &format!("Host: a\r\n{}", "A: b\r\n".repeat(room().len())), 1);
         assert!(matches!(of(&many), Found::Other));
     }

@@ -304,6 +304,11 @@ async fn responder_answers_its_own_exchange_only() {
     assert!(!line.is_over());
     assert_eq!(current.respond(&headers, b"now"), Wrote::All);
     assert!(line.is_over());
+    line.take_written();
+    assert_eq!(current.respond(&headers, b"late"), Wrote::Part);
+    let unused = line.begin(false);
+    assert!(line.take_written().is_none());
+    assert_eq!(unused.respond(&headers, b"late"), Wrote::Part, "something else was the response");
     drop(line);
     assert_eq!(current.respond(&headers, b"gone"), Wrote::Part);
     let mut read = String::new();
