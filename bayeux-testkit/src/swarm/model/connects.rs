@@ -607,8 +607,11 @@ impl Model {
             let Outgoing::Event(event) = message else { continue };
             let data = event.thaw().data;
             let Some(number) = data.and_then(|data| facts::number_in(data.as_str())) else { return Ok(()) };
+            // What was queued while others were leaving takes the timer over that runs for them (rule Q-33).
+            let (from, until) = session.emptied;
+            let late = self.events.get(&number).is_none_or(|event| from < event.began && event.began < until);
             match self.earliest_leave(session, number) {
-                Some(at) if self.now < at && session.lazy_since == 0 => patient += 1,
+                Some(at) if self.now < at && session.lazy_since == 0 && !late => patient += 1,
                 Some(_) | None => return Ok(()),
             }
         }

@@ -41,6 +41,8 @@ pub(super) struct Line {
     pub(super) made: Vec<String>,
     /// Events were drained on it, and no reply behind them yet.
     pub(super) ahead: bool,
+    /// Since when.
+    ahead_since: Moment,
     /// When the first of its response was drained: what is queued later is not in it.
     pub(super) fixed: Option<Moment>,
     /// Sessions whose expiry begins when what is being written has left, each with the hold that ended.
@@ -157,6 +159,7 @@ impl Model {
             unbound: 0,
             made: Vec::new(),
             ahead: false,
+            ahead_since: 0,
             fixed: None,
             expiring: Vec::new(),
         }
@@ -363,8 +366,18 @@ impl Model {
             }
         }
         self.check_response(peer, messages, &answered)?;
-        if let Some(line) = self.lines.get_mut(&peer) {
-            line.ahead = matches!(messages.last(), Some(Outgoing::Event(_)));
+        let moment = self.moment;
+        let Some(line) = self.lines.get_mut(&peer) else { return Ok(()) };
+        let ahead = matches!(messages.last(), Some(Outgoing::Event(_)));
+        let was_ahead = std::mem::replace(&mut line.ahead, ahead);
+        if was_ahead
+            && let Known::Sure(Some(id)) = &line.bound
+            && let Some(session) = self.sessions.get_mut(id)
+        {
+            session.emptied = (line.ahead_since, moment);
+        }
+        if ahead && !was_ahead {
+            line.ahead_since = moment;
         }
         Ok(())
     }

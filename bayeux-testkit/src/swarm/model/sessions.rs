@@ -138,6 +138,8 @@ pub(super) struct Session {
     pub(super) answered_before: Option<u64>,
     /// The rest before which events of it were drained last.
     pub(super) drained_before: Option<u64>,
+    /// Between these two its queue was last emptied in parts.
+    pub(super) emptied: (Moment, Moment),
     /// The number of the last batch (rule XA-4).
     pub(super) batch: u64,
     /// Events that were sent in batches.
@@ -235,6 +237,7 @@ impl Session {
             disconnected_by: None,
             answered_before: None,
             drained_before: None,
+            emptied: (0, 0),
             batch: 0,
             sent: BTreeMap::new(),
             farewell: false,
