@@ -420,9 +420,9 @@ impl Engine {
         session.after_taking();
     }
 
-    /// Moves to the connection what is queued, and before that what the last batch had no room for. Where that batch went
-    /// elsewhere, nobody knows whether the client has it: what may leave a gap behind it is given up (rules XA-5, XA-13),
-    /// and the server's last word remains (rule D-10).
+    /// Moves to the connection what is queued, and before that what the last batch had no room for. Where that batch
+    /// went elsewhere, nobody knows whether the client has it: what may leave a gap behind it is given up (rules XA-5,
+    /// XA-13), and the server's last word remains (rule D-10).
     fn take_what_follows(&mut self, key: ConnKey, from: SessionKey) {
         let Some(session) = self.sessions.get_mut(from) else { return };
         let Some(conn) = self.conns.get_mut(key) else { return };

@@ -61,9 +61,9 @@ fn event_delivered_while_a_disconnect_is_decided_comes_with_the_connect() {
     assert_eq!(messages[2]["channel"], "/meta/disconnect");
 }
 
-/// XA-5, XA-13: an acknowledged batch was sent on one WebSocket, something is queued behind it, and no connect is there when
-/// the application disconnects the session. Where its client is still on that WebSocket, it has the batch, and gets the
-/// rest. On another one it may lack the batch: then the rest would leave a gap, and only the last word comes.
+/// XA-5, XA-13: an acknowledged batch was sent on one WebSocket, something is queued behind it, and no connect is there
+/// when the application disconnects the session. Where its client is still on that WebSocket, it has the batch, and
+/// gets the rest. On another one it may lack the batch: then the rest would leave a gap, and only the last word comes.
 #[test]
 fn events_behind_a_batch_that_may_be_lost_are_no_last_words() {
     for moves in [false, true] {

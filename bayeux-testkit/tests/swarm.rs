@@ -24,13 +24,13 @@ const SEEDS: std::ops::Range<u64> = 0..40;
 const FOUND: [u64; 4] = [
     // A connect that was woken by an event came without it, because its session ended in the same turn.
     191, 284,
-    // What was queued when an acknowledged session was disconnected left, and what had been sent before it was lost: by a
-    // batch that had no room for it, or on a WebSocket that was gone.
+    // What was queued when an acknowledged session was disconnected left, and what had been sent before it was lost: by
+    // a batch that had no room for it, or on a WebSocket that was gone.
     6_030_384, 6_073_976,
 ];
 
-/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since one in some tens of thousands fails still, for what
-/// the model or the engine has had wrong for long. Such a failure says little about the change that it meets.
+/// Fresh seeds where `BAYEUX_SEEDS` does not say how many: few, since one in some tens of thousands fails still, for
+/// what the model or the engine has had wrong for long. Such a failure says little about the change that it meets.
 const FRESH: u64 = 8;
 
 fn number(name: &str) -> Option<u64> {

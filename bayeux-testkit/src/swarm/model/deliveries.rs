@@ -428,8 +428,8 @@ impl Model {
         })
     }
 
-    /// Whether an event may be of what a session leaves. Before its end was told, others may still be on their way to the
-    /// session that has taken its WebSocket.
+    /// Whether an event may be of what a session leaves. Before its end was told, others may still be on their way to
+    /// the session that has taken its WebSocket.
     fn may_be_left_by(&self, id: &str, event: &Frozen) -> bool {
         let Some(session) = self.alive(id) else { return true };
         let number = event.thaw().data.and_then(|data| facts::number_in(data.as_str()));
@@ -695,7 +695,8 @@ impl Model {
             let removed = self.ending.get(id).is_some_and(|reason| !is_disconnect(*reason));
             // The connect that is held elsewhere takes them, or the WebSocket, in as many frames as it needs (rule D-2).
             let elsewhere = ended && (self.has_outlet_elsewhere(id, peer) || session.may_be_pushed_elsewhere(peer));
-            // A response of it that broke since then had them, and there is no queue to which they could go back (rule L-46).
+            // A response of it that broke since then had them, and there is no queue to which they could go back (rule
+            // L-46).
             let lost = session.ended.is_some_and(|(at, ..)| session.put_back.is_some_and(|broke| broke > at));
             let big = session.ack && ended || nobody || removed || elsewhere || lost;
             if !big {
@@ -705,8 +706,8 @@ impl Model {
         Ok(())
     }
 
-    /// Whether another connection may have what a session leaves: one where a connect of it is held, or a WebSocket where
-    /// anything of it has no reply yet (rules D-2, TW-13).
+    /// Whether another connection may have what a session leaves: one where a connect of it is held, or a WebSocket
+    /// where anything of it has no reply yet (rules D-2, TW-13).
     fn has_outlet_elsewhere(&self, id: &str, but: Peer) -> bool {
         let mut others = self.lines.iter().filter(|(peer, line)| **peer != but && line.open);
         others.any(|(peer, line)| {
