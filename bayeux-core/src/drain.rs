@@ -483,15 +483,15 @@ impl Engine {
             return;
         }
         let rides = self.rides_with_handshake(key);
-        let Some(session) = pending.session.and_then(|key| self.sessions.get_mut(key)) else { return };
+        let Some(of) = pending.session else { return };
+        let Some(session) = self.sessions.get_mut(of) else { return };
         let Some(sent) = session.unacknowledged.as_deref_mut() else { return };
         pending.reply.ack = match pending.kind {
             ReplyKind::Connect => {
                 let batch = sent.close_batch();
                 let messages = sent.count_up_to(batch);
-                let session = session.id.clone();
                 if messages > 0 && pending.reply.successful {
-                    self.notice_at(Points::BATCHES, || Notice::BatchSent { session, batch, messages });
+                    self.notice_of(Points::BATCHES, of, |session| Notice::BatchSent { session, batch, messages });
                 }
                 Some(AckReply::Batch(batch))
             }

@@ -174,11 +174,11 @@ impl Engine {
         }
         let Some((place, first)) = self.channels.subscribe(channel, key) else { return Subscribed::NoChannel };
         session.subscriptions.insert(at, (channel, place));
-        let id = session.id.clone();
         if first {
             self.interest_changed(channel, true);
         }
-        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Subscribed { session: id, channel: pattern.detach(), cause });
+        let notice = |session| Notice::Subscribed { session, channel: pattern.detach(), cause };
+        self.notice_of(Points::SUBSCRIPTIONS, key, notice);
         if let Some(event) = self.channels.get(channel).and_then(|channel| channel.retained.clone()) {
             self.deliver_frozen(key, None, &event);
         }
@@ -212,13 +212,9 @@ impl Engine {
         let Some(session) = self.sessions.get_mut(key) else { return false };
         let Ok(at) = session.subscription(channel) else { return false };
         let (_, place) = session.subscriptions.remove(at);
-        let id = session.id.clone();
         self.drop_subscriber(channel, place);
-        self.notice_at(Points::SUBSCRIPTIONS, || Notice::Unsubscribed {
-            session: id,
-            channel: pattern.detach(),
-            cause,
-        });
+        let notice = |session| Notice::Unsubscribed { session, channel: pattern.detach(), cause };
+        self.notice_of(Points::SUBSCRIPTIONS, key, notice);
         true
     }
 

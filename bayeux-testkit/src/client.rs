@@ -84,6 +84,17 @@ impl Client {
         self
     }
 
+    /// The same with acknowledgements (rule XA-1): the server has to have them on.
+    #[must_use]
+    pub fn acknowledging(mut self, world: &mut World) -> Self {
+        let reply = self.ask(world, json!({"channel": meta::HANDSHAKE, "ext": {"ack": true}}));
+        assert_eq!(reply["ext"]["ack"], true, "{reply}");
+        self.set_id(reply["clientId"].as_str().unwrap_or_default());
+        let reply = self.ask(world, json!({"channel": meta::CONNECT, "ext": {"ack": 0}}));
+        assert_eq!(reply["successful"], true, "{reply}");
+        self
+    }
+
     /// How its messages travel.
     pub fn via(&self) -> Via {
         self.via

@@ -533,25 +533,29 @@ fn refused_connect_before_a_new_handshake_does_not_keep_its_session() {
     }
 }
 
+/// A client that acknowledges, on a WebSocket that it has just opened, after a long-polling response with three events
+/// was lost. Each is so large that a batch over WebSocket has room for no other.
+fn three_large_events_lost(shards: u16) -> (World, Client) {
+    let mut options = Options::shards(shards);
+    options.config.acknowledge = true;
+    let mut world = World::new(options);
+    let mut alice = Client::long_polling(&mut world).acknowledging(&mut world);
+    alice.subscribe(&mut world, "/a");
+    for n in 1..=3 {
+        publish(&mut world, "/a", &json!([n, "x".repeat(40_000)]));
+    }
+    let lost = alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
+    assert_eq!(alice.replies(&world, &lost).len(), 1, "all three are with it, and it is lost");
+    let socket = world.open_socket();
+    (world, alice.moved(Via::Socket(socket)))
+}
+
 /// XA-5, XA-8: what a repeated batch has no room for comes with the next connect, however long that wants to be held.
 #[test]
 fn events_put_off_do_not_wait_for_the_timeout_of_the_client() {
     for shards in SHARDS {
-        let mut options = Options::shards(shards);
-        options.config.acknowledge = true;
-        let mut world = World::new(options);
-        let mut alice = Client::long_polling(&mut world);
-        let hello = alice.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
-        alice.set_id(hello["clientId"].as_str().expect("a session"));
-        alice.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
-        alice.subscribe(&mut world, "/a");
-        for n in 1..=3 {
-            publish(&mut world, "/a", &json!([n, "x".repeat(40_000)]));
-        }
-        let lost = alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
-        assert_eq!(alice.replies(&world, &lost).len(), 1, "all three are with it, and it is lost");
-        let socket = world.open_socket();
-        let mut alice = alice.moved(Via::Socket(socket));
+        let (mut world, mut alice) = three_large_events_lost(shards);
+        let socket = alice.socket();
         let mut batch = json!(1);
         for n in 1..=3 {
             let mut connect = json!({"channel": "/meta/connect", "ext": {"ack": batch}});
@@ -572,27 +576,12 @@ fn events_put_off_do_not_wait_for_the_timeout_of_the_client() {
 #[test]
 fn events_put_off_are_among_the_last_words_of_a_session() {
     for shards in SHARDS {
-        let mut options = Options::shards(shards);
-        options.config.acknowledge = true;
-        let mut world = World::new(options);
-        let mut alice = Client::long_polling(&mut world);
-        let hello = alice.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
-        let id = hello["clientId"].as_str().expect("a session").to_owned();
-        alice.set_id(&id);
-        alice.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
-        alice.subscribe(&mut world, "/a");
-        for n in 1..=3 {
-            publish(&mut world, "/a", &json!([n, "x".repeat(40_000)]));
-        }
-        let lost = alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
-        assert_eq!(alice.replies(&world, &lost).len(), 1, "all three are with it, and it is lost");
-        let socket = world.open_socket();
-        let mut alice = alice.moved(Via::Socket(socket));
+        let (mut world, mut alice) = three_large_events_lost(shards);
         alice.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
         publish(&mut world, "/a", &json!([4]));
-        let session = world.session(&id).expect("it is there").clone();
+        let session = alice.session(&world);
         world.command(Command::Disconnect { session });
-        let frames = world.take_frames(socket);
+        let frames = world.take_frames(alice.socket());
         let messages: Vec<Value> = frames.into_iter().flat_map(|frame| frame.messages).collect();
         let events = messages.iter().filter(|message| message["channel"] == "/a");
         let numbers: Vec<_> = events.map(|event| event["data"][0].clone()).collect();

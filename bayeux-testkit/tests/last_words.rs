@@ -25,10 +25,7 @@ fn event_of_the_envelope_that_disconnects_comes_with_the_connect() {
     let mut options = Options::shards(1);
     options.config.acknowledge = true;
     let mut world = World::new(options);
-    let mut client = Client::websocket(&mut world);
-    let hello = client.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
-    client.set_id(hello["clientId"].as_str().expect("a session"));
-    client.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+    let mut client = Client::websocket(&mut world).acknowledging(&mut world);
     client.subscribe(&mut world, "/own");
     client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
     world.take_frames(client.socket());
@@ -70,13 +67,9 @@ fn events_behind_a_batch_that_may_be_lost_are_no_last_words() {
         let mut options = Options::shards(1);
         options.config.acknowledge = true;
         let mut world = World::new(options);
-        let mut client = Client::websocket(&mut world);
-        let hello = client.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
-        let id = hello["clientId"].as_str().expect("a session").to_owned();
-        client.set_id(&id);
-        client.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        let mut client = Client::websocket(&mut world).acknowledging(&mut world);
         client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
-        let session = world.session(&id).expect("it is there").clone();
+        let session = client.session(&world);
         let deliver =
             |data| Command::Deliver { to: session.clone(), event: event("/private", &json!(data)), from: None };
         world.command(deliver(1));
@@ -107,13 +100,9 @@ fn connect_that_ends_an_idle_session_acknowledges_first() {
         options.config.activity =
             Some(Activity { max_inactivity: Duration::from_secs(5), policy: ActivityPolicy::Client });
         let mut world = World::new(options);
-        let mut client = Client::long_polling(&mut world);
-        let hello = client.ask(&mut world, json!({"channel": "/meta/handshake", "ext": {"ack": true}}));
-        let id = hello["clientId"].as_str().expect("a session").to_owned();
-        client.set_id(&id);
-        client.ask(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 0}}));
+        let mut client = Client::long_polling(&mut world).acknowledging(&mut world);
         client.send(&mut world, json!({"channel": "/meta/connect", "ext": {"ack": 1}}));
-        let to = world.session(&id).expect("it is there").clone();
+        let to = client.session(&world);
         let deliver = |data| Command::Deliver { to: to.clone(), event: event("/private", &json!(data)), from: None };
         world.command(deliver(1));
         world.advance(Duration::from_secs(6));
